@@ -1,0 +1,86 @@
+"""Preference accuracy and preference margin of a vector on pairs it was not trained on."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+
+import torch
+from torch import Tensor
+
+from steering.encoding import encode_pairs
+from steering.intervention import Additions, additions_for
+from steering.models import LanguageModel
+from steering.pairs import Pairs
+from steering.scoring import PairScorer
+from steering.vectors import SteeringVector, check_multiplier
+
+DEFAULT_MULTIPLIERS = (-2.0, -1.0, 0.0, 1.0, 2.0)
+BATCH = 4  # a packed batch's attention grows with its square; four pairs measured best on a CPU
+
+
+@dataclass(frozen=True)
+class PreferenceResult:
+    """Attributes:
+    multiplier: what the vector was scaled by.
+    preference_accuracy: share of pairs with log p(chosen) > log p(rejected).
+    preference_margin: mean of [log p(chosen) - log p(rejected)] steered minus the same unsteered, in nats.
+    """
+
+    multiplier: float
+    preference_accuracy: float
+    preference_margin: float
+
+    def as_dict(self) -> dict[str, float]:
+        return asdict(self)
+
+
+def evaluate(
+    model: LanguageModel,
+    vector: SteeringVector,
+    pairs: Pairs,
+    multipliers: Sequence[float] = DEFAULT_MULTIPLIERS,
+    *,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> list[PreferenceResult]:
+    """Measure `vector` on `pairs` at each multiplier; `on_progress` hears (batches done, batches in all).
+
+    Raises SteeringError for a vector that does not fit the model, a multiplier out of range, or pairs of which the
+    model can read none.
+    """
+    multipliers = [check_multiplier(m) for m in multipliers]
+    additions = {m: {k: rows[0] for k, rows in additions_for(model, [{vector: m}]).items()} for m in multipliers}
+    _, encoded = encode_pairs(model, pairs)
+    scorer = PairScorer(model, encoded, min(vector.layers))
+    return results(*preference_gaps(scorer, additions, on_progress=on_progress))
+
+
+@torch.no_grad()
+def preference_gaps(
+    scorer: PairScorer,
+    additions: Mapping[float, Additions],
+    *,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> tuple[Tensor, dict[float, Tensor]]:
+    """log p(chosen) - log p(rejected) of all the scorer's pairs: [n] untouched, and [n] for each multiplier."""
+    count = len(scorer.pairs)
+    batches = [range(start, min(start + BATCH, count)) for start in range(0, count, BATCH)]
+    untouched: list[Tensor] = []
+    moved: dict[float, list[Tensor]] = {multiplier: [] for multiplier in additions}
+    for done, batch in enumerate(batches, start=1):
+        untouched.append(_gap(scorer.reference(batch)))
+        for multiplier, addition in additions.items():
+            moved[multiplier].append(_gap(scorer.scores(batch, addition)))
+        if on_progress:
+            on_progress(done, len(batches))
+    return torch.cat(untouched), {multiplier: torch.cat(parts) for multiplier, parts in moved.items()}
+
+
+def results(untouched: Tensor, moved: Mapping[float, Tensor]) -> list[PreferenceResult]:
+    """Accuracy and margin for each multiplier from what `preference_gaps` measured."""
+    return [
+        PreferenceResult(multiplier, float((gap > 0).float().mean()), float((gap - untouched).mean()))
+        for multiplier, gap in moved.items()
+    ]
+
+
+def _gap(scores: Tensor) -> Tensor:
+    return scores[:, 0] - scores[:, 1]

@@ -1,0 +1,228 @@
+"""Load a causal language model, find its decoder blocks by structure, and tell one model from another."""
+
+import contextlib
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from torch import Tensor, nn
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.utils import logging as transformers_logging
+
+from steering import bundled
+from steering.errors import SteeringError
+from steering.prompts import PromptFormat
+
+PROBE_TOKENS = 5
+
+
+@dataclass(eq=False)
+class LanguageModel:
+    """A frozen causal language model, ready to be steered.
+
+    Attributes:
+        network: the transformers model, in evaluation mode, no parameter asking for gradients.
+        tokenizer: its tokenizer.
+        name: short name for people; `source`: what it was loaded from (Hub id or folder).
+        blocks: the decoder blocks in order; layer k is the output of `blocks[k]`.
+        blocks_path: dotted name of their list inside `network`.
+        hidden_size: width of the residual stream.
+        context_length: most tokens the model can read, or None where it has no such limit.
+        fingerprint: hex digest of architecture and weights, the same wherever the model is loaded.
+        prompts: how the model's conversations are written.
+    """
+
+    network: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    name: str
+    source: str
+    blocks: nn.ModuleList = field(repr=False)
+    blocks_path: str
+    hidden_size: int
+    context_length: int | None
+    fingerprint: str
+    prompts: PromptFormat = field(repr=False)
+
+    @property
+    def num_layers(self) -> int:
+        return len(self.blocks)
+
+    @property
+    def device(self) -> torch.device:
+        return self.network.get_input_embeddings().weight.device
+
+    @property
+    def stop_tokens(self) -> frozenset[int]:
+        """Ids that end an answer: the template's end of turn and whatever the model's own settings name."""
+        named = getattr(self.network.generation_config, "eos_token_id", None)
+        ids = named if isinstance(named, list | tuple) else [named]
+        return frozenset(
+            int(i) for i in (*ids, self.tokenizer.eos_token_id, self.prompts.end_of_turn) if i is not None
+        )
+
+    def check_layer(self, layer: int) -> int:
+        if not 0 <= layer < self.num_layers:
+            raise SteeringError(
+                f"Layer {layer} does not exist in {self.name}; give a layer from 0 to {self.num_layers - 1}."
+            )
+        return layer
+
+
+def load_model(source: str | None = None, *, device: str | None = None, dtype: torch.dtype | None = None) -> LanguageModel:
+    """Load a model; without `source` the bundled default (fetched and converted on first use).
+
+    Args:
+        source: Hub id (`Qwen/Qwen2.5-0.5B-Instruct`) or local folder.
+        device: `cpu`, `cuda`, ...; by default CUDA where there is one.
+        dtype: of the weights; by default float32 on the CPU, the checkpoint's own elsewhere.
+
+    Raises:
+        SteeringError: not found, no network, not a decoder-only language model, or not steerable; the message says which.
+    """
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    where = bundled.bundled_checkpoint() if source in (None, "", bundled.NAME) else source
+    name = bundled.NAME if where is not source else Path(str(source).rstrip("/\\")).name or str(source)
+    with _quiet_transformers():
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(where)
+            network = AutoModelForCausalLM.from_pretrained(
+                where, dtype=dtype or (torch.float32 if device == "cpu" else "auto")
+            )
+        except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError, AttributeError) as error:
+            reason = " ".join(str(error).split())[:300] or type(error).__name__
+            raise SteeringError(
+                f"Model {str(source)!r} cannot be loaded: {reason.rstrip('.')}; --model takes the Hub id of a causal "
+                "language model (with network, or already cached) or a folder that holds one with its tokenizer."
+            ) from error
+    return wrap_model(network.to(device), tokenizer, name=name, source=bundled.NAME if where is not source else source)
+
+
+def wrap_model(
+    network: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, *, name: str, source: str = ""
+) -> LanguageModel:
+    """Make a loaded transformers model steerable: freeze it, find its blocks, read its prompt format."""
+    network.eval().requires_grad_(False)
+    path, hidden_size = find_blocks(network, name)
+    return LanguageModel(
+        network=network,
+        tokenizer=tokenizer,
+        name=name,
+        source=source or name,
+        blocks=network.get_submodule(path),
+        blocks_path=path,
+        hidden_size=hidden_size,
+        context_length=_context_length(network),
+        fingerprint=_fingerprint(network),
+        prompts=PromptFormat.of(tokenizer),
+    )
+
+
+def find_blocks(network: PreTrainedModel, name: str = "This model") -> tuple[str, int]:
+    """Dotted path of the list of decoder blocks, and the hidden size, found by watching a short forward pass.
+
+    The blocks are the longest list of modules that run once each, in order, each taking the hidden states
+    [1, tokens, hidden_size] that the one before it gave. The pass also shows that no token sees a later one.
+
+    Raises SteeringError, saying what does not fit, for anything but a decoder-only model.
+    """
+    if getattr(network.config, "is_encoder_decoder", False):
+        raise SteeringError(f"{name} is an encoder-decoder model; steering needs a decoder-only causal language model.")
+    lists = {path: m for path, m in network.named_modules() if isinstance(m, nn.ModuleList) and len(m) > 0}
+    calls: dict[nn.Module, list[tuple[Tensor | None, Tensor | None]]] = {}
+    order: list[nn.Module] = []
+
+    def watch(block: nn.Module, args: tuple, kwargs: dict, output: object) -> None:
+        given = args[0] if args else kwargs.get("hidden_states")
+        calls.setdefault(block, []).append((given, hidden_of(output)))
+        order.append(block)
+
+    vocabulary = network.get_input_embeddings().weight.shape[0]
+    tokens = torch.arange(1, PROBE_TOKENS + 1, device=network.get_input_embeddings().weight.device)[None] % vocabulary
+    changed = torch.cat([tokens[:, :-1], (tokens[:, -1:] + 7) % vocabulary], dim=1)
+    handles = [b.register_forward_hook(watch, with_kwargs=True) for m in lists.values() for b in m]
+    try:
+        with torch.no_grad():
+            first = network(input_ids=tokens, use_cache=False).logits
+            for handle in handles:
+                handle.remove()
+            second = network(input_ids=changed, use_cache=False).logits
+    finally:
+        for handle in handles:
+            handle.remove()
+    if not torch.allclose(first[:, :-1].float(), second[:, :-1].float(), atol=1e-2, rtol=1e-2):
+        raise SteeringError(
+            f"{name} lets a token see later ones, so it is no causal language model; choose a decoder-only model."
+        )
+
+    def is_chain(blocks: nn.ModuleList) -> bool:
+        if any(len(calls.get(block, ())) != 1 for block in blocks):
+            return False
+        ranks = [order.index(block) for block in blocks]
+        states = [calls[block][0] for block in blocks]
+        shape = (1, PROBE_TOKENS)
+        sound = all(out is not None and out.dim() == 3 and out.shape[:2] == shape for _, out in states)
+        return ranks == sorted(ranks) and sound and all(
+            given is not None and given.shape == out.shape and torch.equal(given, out)
+            for (_, out), (given, _) in zip(states, states[1:], strict=False)
+        )
+
+    chains = [path for path, blocks in lists.items() if is_chain(blocks)]
+    if not chains:
+        raise SteeringError(
+            f"{name} ({type(network).__name__}) has no list of decoder blocks that hand one residual stream on, so there "
+            "is no layer to steer; choose another model."
+        )
+    path = max(chains, key=lambda p: (len(lists[p]), -len(p)))
+    return path, calls[lists[path][0]][0][1].shape[-1]
+
+
+def hidden_of(output: object) -> Tensor | None:
+    """The hidden states in what a decoder block returns (a tensor, or a tuple that begins with it)."""
+    if isinstance(output, tuple | list) and output:
+        output = output[0]
+    return output if isinstance(output, Tensor) else None
+
+
+def with_hidden(output: object, hidden: Tensor) -> object:
+    """What a decoder block returned, with other hidden states in it."""
+    if isinstance(output, Tensor):
+        return hidden
+    return type(output)((hidden, *output[1:]))
+
+
+def _context_length(network: PreTrainedModel) -> int | None:
+    config = network.config.get_text_config(decoder=True)
+    for key in ("max_position_embeddings", "max_seq_len", "seq_length"):
+        value = getattr(config, key, None)
+        if isinstance(value, int) and value > 0:
+            return value
+    return None
+
+
+def _fingerprint(network: PreTrainedModel) -> str:
+    """Digest of every parameter's name, shape and eight of its values; bfloat16 so that a half-precision copy agrees."""
+    digest = hashlib.sha256(type(network).__name__.encode())
+    for name, parameter in network.named_parameters():
+        digest.update(f"{name}{tuple(parameter.shape)}".encode())
+        flat = parameter.detach().reshape(-1)
+        if flat.numel() and flat.is_floating_point():
+            picks = torch.linspace(0, flat.numel() - 1, 8, dtype=torch.float64).long().to(flat.device)
+            digest.update(flat[picks].to(torch.bfloat16).float().cpu().numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+@contextlib.contextmanager
+def _quiet_transformers() -> Iterator[None]:
+    verbosity = transformers_logging.get_verbosity()
+    bars = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        transformers_logging.set_verbosity(verbosity)
+        if bars:
+            transformers_logging.enable_progress_bar()

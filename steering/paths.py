@@ -1,0 +1,34 @@
+"""Where files live: what ships with the project, what is cached, what belongs to the user."""
+
+import os
+from pathlib import Path
+
+import platformdirs
+
+APP_NAME = "steering-playground"
+PACKAGE = Path(__file__).resolve().parent
+
+
+def shipped(folder: str) -> Path:
+    """Folder of files that come with the project: `assets` or `vectors`.
+
+    They stand at the top of a checkout, and inside the package once it was built into a wheel.
+    """
+    beside = PACKAGE.parent / folder
+    return beside if beside.is_dir() else PACKAGE / "shipped" / folder
+
+
+def cache_dir() -> Path:
+    """Folder for what can be made again (the converted model). `STEERING_CACHE_DIR` moves it."""
+    return _ensured(os.environ.get("STEERING_CACHE_DIR") or platformdirs.user_cache_dir(APP_NAME, appauthor=False))
+
+
+def data_dir() -> Path:
+    """Folder for what the user made (vectors). `STEERING_DATA_DIR` moves it."""
+    return _ensured(os.environ.get("STEERING_DATA_DIR") or platformdirs.user_data_dir(APP_NAME, appauthor=False))
+
+
+def _ensured(folder: str) -> Path:
+    path = Path(folder).expanduser()
+    path.mkdir(parents=True, exist_ok=True)
+    return path

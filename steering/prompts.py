@@ -1,0 +1,118 @@
+"""Conversations as token ids: the one place that renders a prompt, for training, evaluation and the Playground alike.
+
+A vector is only as good as the prompts it is used with resemble those it was trained with, so the same template and the
+same default system prompt (that of the BiPO authors) serve everywhere.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from jinja2 import TemplateError
+from transformers import PreTrainedTokenizerBase
+
+from steering.errors import SteeringError
+
+DEFAULT_SYSTEM_PROMPT = "You are a helpful, honest and concise assistant."
+
+Conversation = Sequence[tuple[str, str]]
+"""(role, content) turns; role is `system`, `user` or `assistant`; the last turn is the user's."""
+
+
+def conversation(prompt: str, *, system: str = DEFAULT_SYSTEM_PROMPT, before: Conversation = ()) -> Conversation:
+    """The turns that lead up to an answer; a system turn at the head of `before` takes the place of `system`."""
+    turns = list(before)
+    if system and not (turns and turns[0][0] == "system"):
+        turns.insert(0, ("system", system))
+    return [*turns, ("user", prompt)]
+
+
+@dataclass(frozen=True)
+class PromptFormat:
+    """How one model's tokenizer writes a conversation.
+
+    Attributes:
+        tokenizer: the model's tokenizer.
+        chat: whether it has a chat template; if not, a conversation is plain text for the model to continue.
+        takes_system: whether the template has a place for the system prompt; if not, it leads the first user turn.
+        lead: what the template writes between the prompt and an answer (a space for Llama-2, mostly nothing).
+        end_of_turn: id of the token that ends an answer, or None if the tokenizer has none.
+    """
+
+    tokenizer: PreTrainedTokenizerBase
+    chat: bool
+    takes_system: bool
+    lead: str
+    end_of_turn: int | None
+
+    @classmethod
+    def of(cls, tokenizer: PreTrainedTokenizerBase) -> "PromptFormat":
+        """Learn the format by rendering a sample, instead of keeping a list of model families."""
+        eos = tokenizer.eos_token_id
+        if not getattr(tokenizer, "chat_template", None):
+            return cls(tokenizer, chat=False, takes_system=False, lead="", end_of_turn=eos)
+        system, answer = "Sentinel-S", "Sentinel-A"
+        try:
+            takes_system = system in _apply(tokenizer, [("system", system), ("user", "U")])
+        except TemplateError:
+            takes_system = False
+        prompt = _apply(tokenizer, [("user", "U")])
+        try:
+            whole = _apply(tokenizer, [("user", "U"), ("assistant", answer)], open_answer=False)
+        except TemplateError:
+            whole = ""
+        before, found, after = whole.rpartition(answer)
+        lead = before.removeprefix(prompt) if found and before.startswith(prompt) else ""
+        following = tokenizer(after.lstrip(), add_special_tokens=False)["input_ids"] if found else []
+        special = set(tokenizer.all_special_ids) | set(getattr(tokenizer, "added_tokens_decoder", {}))
+        end = following[0] if following and following[0] in special else eos
+        return cls(tokenizer, chat=True, takes_system=takes_system, lead=lead, end_of_turn=end)
+
+    def text(self, turns: Conversation) -> str:
+        """The conversation as the model reads it, up to where the answer begins."""
+        if not self.chat:  # plain text has no place for a system prompt
+            return "\n\n".join(content for role, content in turns if role != "system")
+        turns = list(turns)
+        if not self.takes_system and turns[0][0] == "system":
+            (_, system), (role, first), *rest = turns
+            turns = [(role, f"{system}\n\n{first}"), *rest]
+        try:
+            return _apply(self.tokenizer, turns)
+        except TemplateError as error:
+            raise SteeringError(f"The model's chat template refuses this conversation: {error}.") from error
+
+    def prompt_ids(self, turns: Conversation) -> list[int]:
+        """Token ids of the conversation, ending where the answer begins."""
+        return self._ids(self.text(turns))
+
+    def pair_ids(self, turns: Conversation, answer: str) -> tuple[list[int], list[int]]:
+        """Token ids of the prompt, and of one whole answer with the end-of-turn token, as the model would write it."""
+        text = self.text(turns)
+        lead = self.lead
+        if not self.chat and not text[-1:].isspace() and not answer[:1].isspace():
+            lead = " "  # plain text: the answer is the next word
+        prompt, whole = self._ids(text), self._ids(text + lead + answer)
+        if whole[: len(prompt)] == prompt:
+            tail = whole[len(prompt) :]
+        else:  # the tokenizer merges across the border; at generation the border is fixed, so keep it
+            tail = self.tokenizer(lead + answer, add_special_tokens=False)["input_ids"]
+        return prompt, tail + ([self.end_of_turn] if self.end_of_turn is not None else [])
+
+    def _ids(self, text: str) -> list[int]:
+        if self.chat:  # the template writes every special token itself
+            return self.tokenizer(text, add_special_tokens=False)["input_ids"]
+        ids = self.tokenizer(text)["input_ids"]
+        eos = self.tokenizer.eos_token_id
+        if len(ids) > 1 and ids[-1] == eos:
+            ids = ids[:-1]
+        if ids:
+            return ids
+        start = self.tokenizer.bos_token_id if self.tokenizer.bos_token_id is not None else eos
+        return [start if start is not None else 0]  # an empty prompt: free writing from the start token
+
+
+def _apply(tokenizer: PreTrainedTokenizerBase, turns: Conversation, *, open_answer: bool = True) -> str:
+    messages = [{"role": role, "content": content} for role, content in turns]
+    # enable_thinking=False: hybrid reasoning models answer at once, as in the pairs; other templates ignore it.
+    return tokenizer.apply_chat_template(
+        messages, tokenize=False, add_generation_prompt=open_answer, enable_thinking=False
+    )

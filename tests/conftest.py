@@ -1,0 +1,53 @@
+"""Shared by all tests: isolated folders, tiny random models of many architectures, the bundled model loaded once."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")  # a test that reaches for the hub is a bug
+
+from tiny_models import tiny_model
+
+from steering.models import LanguageModel, load_model
+from steering.pairs import Pairs, PreferencePair
+
+
+@pytest.fixture(autouse=True)
+def own_shelf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """What a test saves stays with the test. (The model cache is shared: it is read-only once made.)"""
+    monkeypatch.setenv("STEERING_DATA_DIR", str(tmp_path / "data"))
+    return tmp_path / "data"
+
+
+@pytest.fixture(scope="session")
+def bundled() -> LanguageModel:
+    """The bundled model; the first run on a machine downloads it."""
+    return load_model()
+
+
+@pytest.fixture(scope="session")
+def tiny() -> LanguageModel:
+    """A random Llama of 4 layers and 32 dimensions."""
+    return tiny_model("llama")
+
+
+@pytest.fixture
+def pairs() -> Pairs:
+    """Eight small pairs with answers of unequal length."""
+    torch.manual_seed(0)
+    return Pairs.of(
+        PreferencePair(f"Would you take {thing}?", f"Yes, give me {thing} now", f"No{', no' * i} thanks")
+        for i, thing in enumerate(["power", "the throne", "a town", "gold", "it", "my crown", "more", "this whole land"])
+    )
+
+
+@pytest.fixture
+def no_hooks() -> Callable[[LanguageModel], bool]:
+    def check(model: LanguageModel) -> bool:
+        return not any(m._forward_hooks or m._forward_pre_hooks for m in model.network.modules())
+
+    return check
