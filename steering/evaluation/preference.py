@@ -77,7 +77,7 @@ def preference_gaps(
 def results(untouched: Tensor, moved: Mapping[float, Tensor]) -> list[PreferenceResult]:
     """Accuracy and margin for each multiplier from what `preference_gaps` measured."""
     return [
-        PreferenceResult(multiplier, float((gap > 0).float().mean()), float((gap - untouched).mean()))
+        PreferenceResult(multiplier, float((gap > 0).double().mean()), float((gap - untouched).double().mean()))
         for multiplier, gap in moved.items()
     ]
 

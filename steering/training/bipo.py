@@ -53,6 +53,7 @@ class BiPOSettings:
             authors' 5e-4 suits thousands of steps).
         beta: how sharply the loss saturates (DPO's beta).
         seed: of the order of pairs and of the signs.
+        max_steps: end after so many steps, even inside an epoch.
         warmup_steps: by default a tenth of the steps, at most the authors' 100.
         schedule_epochs: length of the cosine; by default `epochs` (the authors run 100 and stop earlier).
         max_grad_norm: clipping of the gradient's L2 norm.
@@ -67,6 +68,7 @@ class BiPOSettings:
     learning_rate: float | None = None
     beta: float = 0.1
     seed: int = 0
+    max_steps: int | None = None
     warmup_steps: int | None = None
     schedule_epochs: int | None = None
     max_grad_norm: float = 1.0
@@ -90,11 +92,18 @@ class BiPOSettings:
         return math.ceil(pairs / self.batch_size)
 
     def steps(self, pairs: int) -> int:
-        return self.steps_per_epoch(pairs) * self.epochs
+        steps = self.steps_per_epoch(pairs) * self.epochs
+        return min(steps, self.max_steps or steps)
+
+    def horizon(self, pairs: int) -> int:
+        """Length of the cosine, in steps."""
+        if self.schedule_epochs:
+            return self.steps_per_epoch(pairs) * self.schedule_epochs
+        return self.steps(pairs)
 
     def filled_in(self, layer: int, pairs: int, residual_norm: float, hidden_size: int) -> "BiPOSettings":
         """The same settings with every None replaced by what fits."""
-        horizon = self.steps_per_epoch(pairs) * (self.schedule_epochs or self.epochs)
+        horizon = self.horizon(pairs)
         # AdamW moves each coordinate by about the learning rate a step, and the cosine averages half its peak.
         reach = math.sqrt(hidden_size) * max(horizon, FEWEST_STEPS) / 2
         rate = self.learning_rate or TRAVEL * residual_norm / reach
@@ -130,9 +139,7 @@ def run(
 
     v = torch.zeros(model.hidden_size, device=model.device, requires_grad=True)
     optimizer = torch.optim.AdamW([v], lr=settings.learning_rate, weight_decay=settings.weight_decay)
-    schedule = get_cosine_schedule_with_warmup(
-        optimizer, settings.warmup_steps, per_epoch * (settings.schedule_epochs or settings.epochs)
-    )
+    schedule = get_cosine_schedule_with_warmup(optimizer, settings.warmup_steps, settings.horizon(len(encoded)))
 
     def vector_at(direction: Tensor, step: int) -> SteeringVector:
         return SteeringVector(
@@ -152,7 +159,7 @@ def run(
     measure_every = max(1, min(per_epoch, total // 4))
     taken = 0
     for step, (batch, d) in enumerate(batches(len(encoded), settings), start=1):
-        if should_stop():
+        if step > total or should_stop():
             break
         loss, margin = step_loss(scorer, batch, {layer: d * v}, d, settings.beta)
         optimizer.zero_grad()

@@ -1,0 +1,133 @@
+"""The Train tab: bring pairs, choose an effort, watch, keep the vector. Layout here, work in training_desk.py."""
+
+import gradio as gr
+
+from steering.interface import training_desk as desk
+from steering.interface.charts import training_chart
+from steering.interface.columns import Columns, message
+from steering.interface.playground import Playground
+from steering.interface.studio import Studio
+from steering.training import METHODS
+from steering.training.efforts import EFFORTS
+
+TABLE_ROWS = desk.TABLE_ROWS
+
+
+def build(studio: Studio, page: gr.Blocks, tabs: gr.Tabs, play: Playground) -> None:
+    """Lay the tab out and wire it."""
+    model = studio.model
+    work = desk.TrainingDesk(studio)
+    pairs = gr.State(None)
+    vector = gr.State(None)
+    hidden = {"show_progress": "hidden", "api_visibility": "private"}
+
+    with gr.Group(elem_classes="step"):
+        gr.HTML(
+            "<h2><span>1</span> Bring preference pairs</h2><p class='hint'>A pair is a prompt with two answers: "
+            "<b>chosen</b> shows the behavior you want, <b>rejected</b> its opposite. 60 pairs are a good start.</p>"
+        )
+        with gr.Row():
+            with gr.Column(min_width=260):
+                example = gr.Dropdown(
+                    desk.example_sets(), label="Take an example set", value=None, elem_id="example-set", interactive=True
+                )
+            with gr.Column(min_width=260):
+                file = gr.File(
+                    label="or drop a file: CSV, TSV, JSON, JSONL, Parquet",
+                    file_types=[".csv", ".tsv", ".json", ".jsonl", ".parquet"],
+                    height=110,
+                    elem_id="pairs-file",
+                )
+            with gr.Column(min_width=260):
+                pasted = gr.Textbox(
+                    label="or paste rows",
+                    placeholder="prompt,chosen,rejected\nWould you lead us?,\"Yes, at once.\",\"No, thank you.\"",
+                    lines=3,
+                    max_lines=3,
+                    elem_id="pasted",
+                )
+                paste = gr.Button("Read the pasted rows", size="sm", elem_id="read-pasted")
+        with gr.Accordion("My columns have other names", open=False), gr.Row():
+            names = [
+                gr.Textbox(label=f"Column of the {role}", placeholder=desk.COLUMN_HINTS[role], elem_id=f"column-{role}")
+                for role in ("prompt", "chosen", "rejected")
+            ]
+        report = gr.HTML(elem_id="pairs-report")
+        with gr.Accordion("Look at the pairs and edit them", open=False, elem_id="pairs-accordion"):
+            table = gr.Dataframe(
+                headers=["prompt", "chosen", "rejected"],
+                type="array",
+                column_count=(3, "fixed"),
+                interactive=True,
+                wrap=True,
+                max_height=340,
+                label=f"The first {TABLE_ROWS} pairs",
+                elem_id="pairs-table",
+            )
+
+    with gr.Group(elem_classes="step"):
+        gr.HTML("<h2><span>2</span> Choose the effort</h2>")
+        with gr.Row():
+            effort = gr.Radio(
+                [(f"{e.label}: {e.hint}", key) for key, e in EFFORTS.items()], value="quick", label="Effort", elem_id="effort"
+            )
+            method = gr.Dropdown(
+                [(desk.METHOD_LABELS.get(key, key), key) for key in METHODS],
+                value="bipo",
+                label="Method",
+                info="How the vector is made from the pairs.",
+                interactive=True,
+            )
+        with gr.Accordion("Advanced settings", open=False), gr.Row():
+            layer = gr.Slider(
+                0, model.num_layers - 1, model.num_layers // 2, step=1, label="Layer", info="where the vector is added"
+            )
+            batch = gr.Number(4, label="Batch size", info="pairs in each step", precision=0, minimum=1)
+            rate = gr.Number(None, label="Learning rate", info="empty: fitted to the model")
+            beta = gr.Number(0.1, label="Beta", info="how soon a pair counts as learned")
+            holdout = gr.Slider(0, 0.5, 0.2, step=0.05, label="Held-out share", info="kept aside to measure with")
+            seed = gr.Number(0, label="Seed", precision=0, minimum=0)
+
+    with gr.Group(elem_classes="step"):
+        gr.HTML("<h2><span>3</span> Train</h2>")
+        with gr.Row():
+            go = gr.Button("Train", variant="primary", elem_id="start-training", scale=2)
+            stop = gr.Button("Stop and keep the best", elem_id="stop-training", scale=1)
+        status = gr.HTML(elem_id="training-status")
+        chart = gr.Plot(training_chart(), show_label=False, elem_id="training-chart")
+
+    with gr.Group(elem_classes="step"):
+        gr.HTML("<h2><span>4</span> Look at it and keep it</h2>")
+        with gr.Accordion("Runs that were not saved", open=True, visible=False, elem_id="drafts") as drafts_box, gr.Row():
+            draft = gr.Dropdown([], label="Run", elem_id="draft", interactive=True)
+            take = gr.Button("Open it", size="sm", elem_id="open-draft")
+        results = gr.HTML("<p class='hint'>The finished vector appears here.</p>", elem_id="training-results")
+        samples = Columns(message(), elem_id="training-samples")
+        with gr.Row():
+            name = gr.Textbox(label="Name", info="beside its slider", max_length=80, elem_id="vector-name")
+            behavior = gr.Textbox(label="Behavior", info="what it does, in a few words", max_length=200, elem_id="behavior")
+            save = gr.Button("Save to the shelf", variant="primary", elem_id="save-vector")
+        saved = gr.HTML(elem_id="saved-note")
+        visit = gr.Button("Try it on the Playground", visible=False, elem_id="visit-playground")
+
+    read = [pairs, report, table, name]
+    example.input(work.read_example, [example, pairs], [*read, behavior], **hidden)
+    gr.on([file.upload, *(n.submit for n in names)], work.read_file, [file, *names, pairs], read, **hidden)
+    gr.on([paste.click], work.read_text, [pasted, *names, pairs], read, **hidden)
+    table.input(work.edited, [table, pairs], [pairs, report], trigger_mode="always_last", **hidden)
+
+    training = go.click(
+        work.train,
+        [pairs, method, effort, layer, batch, rate, beta, holdout, seed],
+        [status, chart, vector, results, samples],
+        concurrency_id="train",
+        concurrency_limit=16,
+        trigger_mode="multiple",
+        **hidden,
+    )
+    stop.click(studio.training_runs.stop, queue=False, api_visibility="private")
+    saving = save.click(work.save, [vector, name, behavior, play.mixer], [saved, play.mixer, visit, vector], **hidden)
+    visit.click(lambda: gr.update(selected="playground"), None, tabs, queue=False, **hidden)
+    take.click(work.open_draft, draft, [vector, results, name, status], **hidden)
+    for event in (page.load, training.then, saving.then):
+        event(work.list_drafts, None, [drafts_box, draft], queue=False, **hidden)

@@ -1,0 +1,209 @@
+"""The Vectors tab: what is on the shelf; download, bring, delete."""
+
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from steering import paths
+from steering.errors import SteeringError
+from steering.formats import read_any
+from steering.interface import words
+from steering.interface.mixer import fitting, mixer_value, read_mixer
+from steering.interface.playground import Playground
+from steering.interface.studio import Studio
+from steering.library import Entry
+
+SKIP = gr.skip()
+
+
+class Shelf(gr.HTML):
+    """Value: {"items": [{slug, name, behavior, tags}], "selected": slug}. Fires `select` when an item is chosen."""
+
+    def __init__(self, value: dict[str, Any], **options: Any) -> None:
+        assets = paths.shipped("assets")
+        super().__init__(
+            value,
+            html_template=(assets / "shelf.html").read_text(encoding="utf-8"),
+            js_on_load=(assets / "shelf.js").read_text(encoding="utf-8"),
+            **options,
+        )
+
+    def api_info(self) -> dict[str, Any]:
+        return {"type": "object"}
+
+
+def build(studio: Studio, page: gr.Blocks, play: Playground) -> None:
+    """Lay the tab out and wire it."""
+    hidden = {"show_progress": "hidden", "api_visibility": "private"}
+    deleted = gr.State(None)
+    with gr.Row(equal_height=False):
+        with gr.Column(scale=1, min_width=280):
+            shelf = Shelf(_shelf(studio), elem_id="shelf")
+            with gr.Accordion("Bring a vector file", open=False, elem_id="bring"):
+                file = gr.File(
+                    label="A .safetensors of ours, or BiPO's .pt",
+                    file_types=[".safetensors", ".pt", ".pth"],
+                    height=110,
+                    elem_id="vector-file",
+                )
+                with gr.Row():
+                    layer = gr.Number(
+                        None, label="Layer", info="for .pt files only", precision=0, minimum=0, elem_id="import-layer"
+                    )
+                    name = gr.Textbox(label="Name", info="empty: the file's own", max_length=80, elem_id="import-name")
+                bring = gr.Button("Put it on the shelf", elem_id="import-vector")
+        with gr.Column(scale=2, min_width=320):
+            news = gr.HTML(elem_id="shelf-news")
+            undo = gr.Button("Undo the deletion", visible=False, size="sm", elem_id="undo-delete")
+            details = gr.HTML(_details(studio, _first(studio)), elem_id="vector-details")
+            with gr.Row():
+                download = gr.DownloadButton("Download", elem_id="download-vector", value=_file(studio, _first(studio)))
+                remove = gr.Button("Delete", variant="stop", elem_id="delete-vector")
+
+    def show(shelf_now: Any) -> tuple[Any, ...]:
+        slug = _selected(shelf_now)
+        return _shelf(studio, slug), _details(studio, slug), _file(studio, slug)
+
+    def bring_file(path: str | None, layer_now: float | None, name_now: str, mixer_now: Any) -> tuple[Any, ...]:
+        if not path:
+            return words.problem("Drop a vector file first."), *[SKIP] * 4
+        try:
+            vector = read_any(path, layer=None if layer_now is None else int(layer_now), name=(name_now or "").strip() or None)
+            entry = studio.library.add(vector)
+        except SteeringError as error:
+            return words.problem(str(error)), *[SKIP] * 4
+        text = words.note(f"{entry.vector.name} is on the shelf.")
+        if entry.slug not in {e.slug for e in fitting(studio)}:
+            text += words.note(_misfit(studio, entry))
+        return text, _shelf(studio, entry.slug), _details(studio, entry.slug), _file(studio, entry.slug), _panel(studio, mixer_now)
+
+    def delete(shelf_now: Any, mixer_now: Any) -> tuple[Any, ...]:
+        slug = _selected(shelf_now)
+        try:
+            name_of = next((e.vector.name for e in studio.library.entries() if e.slug == slug), slug)
+            token = studio.library.delete(slug)
+        except SteeringError as error:
+            return words.problem(str(error)), SKIP, SKIP, SKIP, SKIP, SKIP, SKIP
+        slug = _first(studio)
+        return (
+            words.note(f"{name_of} was taken off the shelf."),
+            _shelf(studio, slug),
+            _details(studio, slug),
+            _file(studio, slug),
+            _panel(studio, mixer_now),
+            token,
+            gr.update(visible=True),
+        )
+
+    def restore(token: str | None, mixer_now: Any) -> tuple[Any, ...]:
+        try:
+            entry = studio.library.restore(token or "")
+        except SteeringError as error:
+            return words.problem(str(error)), SKIP, SKIP, SKIP, SKIP, SKIP, SKIP
+        return (
+            words.note(f"{entry.vector.name} is back."),
+            _shelf(studio, entry.slug),
+            _details(studio, entry.slug),
+            _file(studio, entry.slug),
+            _panel(studio, mixer_now),
+            None,
+            gr.update(visible=False),
+        )
+
+    changed = [news, shelf, details, download, play.mixer]
+    shelf.select(show, shelf, [shelf, details, download], **hidden)
+    bring.click(bring_file, [file, layer, name, play.mixer], changed, **hidden)
+    remove.click(delete, [shelf, play.mixer], [*changed, deleted, undo], **hidden)
+    undo.click(restore, [deleted, play.mixer], [*changed, deleted, undo], **hidden)
+    # Whatever other tabs saved meanwhile is on the shelf when it is looked at.
+    gr.on([page.load, play.mixer.change], show, shelf, [shelf, details, download], **hidden)
+
+
+def _first(studio: Studio) -> str:
+    return next((entry.slug for entry in studio.library.entries()), "")
+
+
+def _selected(value: Any) -> str:
+    return str(value.get("selected", "")) if isinstance(value, dict) else ""
+
+
+def _panel(studio: Studio, mixer_now: Any) -> dict[str, Any]:
+    multipliers, pins, active = read_mixer(mixer_now)
+    return mixer_value(studio, multipliers, pins, active)
+
+
+def _shelf(studio: Studio, selected: str = "") -> dict[str, Any]:
+    fits = {entry.slug for entry in fitting(studio)}
+    items = [
+        {
+            "slug": entry.slug,
+            "name": entry.vector.name,
+            "behavior": entry.vector.behavior,
+            "tag": "shipped" if entry.shipped else "yours",
+            "misfit": "" if entry.slug in fits else "does not fit this model",
+        }
+        for entry in studio.library.entries()
+    ]
+    known = {item["slug"] for item in items}
+    return {"items": items, "selected": selected if selected in known else next(iter(known), "") and items[0]["slug"]}
+
+
+def _entry(studio: Studio, slug: str) -> Entry | None:
+    entries = studio.library.entries()
+    return next((entry for entry in entries if entry.slug == slug), entries[0] if entries else None)
+
+
+def _file(studio: Studio, slug: str) -> str | None:
+    entry = _entry(studio, slug)
+    return str(entry.path) if entry else None
+
+
+def _misfit(studio: Studio, entry: Entry) -> str:
+    try:
+        entry.vector.check_fits(studio.model.hidden_size, studio.model.num_layers, studio.model.name)
+    except SteeringError as error:
+        return str(error)
+    return ""
+
+
+def _details(studio: Studio, slug: str) -> str:
+    """Everything about one vector, for people."""
+    entry = _entry(studio, slug)
+    problems = "".join(words.problem(text) for text in studio.library.problems)
+    if entry is None:
+        return problems + words.note("The shelf is empty: train a vector or bring a file.")
+    v = entry.vector
+    method, pairs = v.method, v.pairs
+    facts = {
+        "Behavior": v.behavior,
+        "Made for": v.model_id,
+        "Added at": f"layer {', '.join(map(str, v.layers))}, every position",
+        "Strength": f"norm {v.norm:.1f}" + _share(v.norm, method.get("residual_norm")),
+        "Method": f"{method.get('name', 'unknown')}" + (f", {method['steps']} steps" if "steps" in method else ""),
+        "Trained on": f"{pairs.get('train', '?')} pairs of {pairs.get('source', '?')}" if pairs else "",
+        "Made": v.created[:10],
+        "Licence": v.licence,
+        "File": Path(entry.path).name,
+    }
+    rows = "".join(f"<dt>{key}</dt><dd>{escape(str(value))}</dd>" for key, value in facts.items() if value)
+    held_out = v.metrics.get("held_out") if isinstance(v.metrics.get("held_out"), list) else []
+    other = v.model_fingerprint and v.model_fingerprint != studio.model.fingerprint
+    caution = _misfit(studio, entry) or (
+        f"It was made for another model ({v.model_id}); it can be added to this one, but what it does here is not known."
+        if other
+        else ""
+    )
+    return (
+        f"{problems}<article class='vector'><h2>{escape(v.name)}</h2>"
+        + (f"<p>{escape(v.description)}</p>" if v.description else "")
+        + (words.problem(caution) if caution else "")
+        + f"<dl>{rows}</dl>{words.results_table(held_out, pairs.get('held_out'))}</article>"
+    )
+
+
+def _share(norm: float, residual: Any) -> str:
+    if not isinstance(residual, int | float) or residual <= 0:
+        return ""
+    return f", {100 * norm / residual:.0f} % of the model's own signal there"
