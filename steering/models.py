@@ -2,12 +2,12 @@
 
 import contextlib
 import hashlib
+import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
@@ -64,11 +64,11 @@ class LanguageModel:
         )
 
     def check_layer(self, layer: int) -> int:
-        if not 0 <= layer < self.num_layers:
+        if layer not in range(self.num_layers):
             raise SteeringError(
                 f"Layer {layer} does not exist in {self.name}; give a layer from 0 to {self.num_layers - 1}."
             )
-        return layer
+        return int(layer)
 
 
 def load_model(source: str | None = None, *, device: str | None = None, dtype: torch.dtype | None = None) -> LanguageModel:
@@ -88,16 +88,18 @@ def load_model(source: str | None = None, *, device: str | None = None, dtype: t
     with _quiet_transformers():
         try:
             tokenizer = AutoTokenizer.from_pretrained(where)
-            network = AutoModelForCausalLM.from_pretrained(
-                where, dtype=dtype or (torch.float32 if device == "cpu" else "auto")
+            network, found = AutoModelForCausalLM.from_pretrained(
+                where, dtype=dtype or (torch.float32 if device == "cpu" else "auto"), output_loading_info=True
             )
-        except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError, AttributeError) as error:
-            reason = " ".join(str(error).split())[:300] or type(error).__name__
+            if found["missing_keys"]:  # transformers would fill them with random numbers
+                raise ValueError(f"the checkpoint lacks {sorted(found['missing_keys'])[0]}")
+            network.to(device)
+        except Exception as error:  # whatever way the libraries have to fail on files that are not ours
             raise SteeringError(
-                f"Model {str(source)!r} cannot be loaded: {reason.rstrip('.')}; --model takes the Hub id of a causal "
+                f"Model {str(source or name)!r} cannot be loaded: {_reason(where, error)}; --model takes the Hub id of a causal "
                 "language model (with network, or already cached) or a folder that holds one with its tokenizer."
             ) from error
-    return wrap_model(network.to(device), tokenizer, name=name, source=bundled.NAME if where is not source else source)
+    return wrap_model(network, tokenizer, name=name, source=bundled.NAME if where is not source else source)
 
 
 def wrap_model(
@@ -152,7 +154,8 @@ def find_blocks(network: PreTrainedModel, name: str = "This model") -> tuple[str
     finally:
         for handle in handles:
             handle.remove()
-    if not torch.allclose(first[:, :-1].float(), second[:, :-1].float(), atol=1e-2, rtol=1e-2):
+    noise = 1e-3 if first.dtype == torch.float32 else 5e-2  # of rounding; a causal model differs by nothing else
+    if (first - second)[:, :-1].abs().max() > noise * first.float().std():
         raise SteeringError(
             f"{name} lets a token see later ones, so it is no causal language model; choose a decoder-only model."
         )
@@ -191,6 +194,15 @@ def with_hidden(output: object, hidden: Tensor) -> object:
     if isinstance(output, Tensor):
         return hidden
     return type(output)((hidden, *output[1:]))
+
+
+def _reason(where: str | Path, error: Exception) -> str:
+    """Why a model cannot be loaded, in a few words."""
+    path = Path(where)
+    if not path.exists() and (path.is_absolute() or len(path.parts) > 2 or str(where).startswith((".", "~"))):
+        return "there is no such folder"
+    text = " ".join(str(error).split()) or type(error).__name__
+    return textwrap.shorten(text.split(". ")[0], 200, placeholder=" ...").rstrip(".")
 
 
 def _context_length(network: PreTrainedModel) -> int | None:

@@ -7,7 +7,6 @@ same default system prompt (that of the BiPO authors) serve everywhere.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
 
 from steering.errors import SteeringError
@@ -46,19 +45,22 @@ class PromptFormat:
 
     @classmethod
     def of(cls, tokenizer: PreTrainedTokenizerBase) -> "PromptFormat":
-        """Learn the format by rendering a sample, instead of keeping a list of model families."""
+        """Learn the format by rendering a sample, instead of keeping a list of model families.
+
+        Raises SteeringError for a chat template that cannot even write one user turn.
+        """
         eos = tokenizer.eos_token_id
         if not getattr(tokenizer, "chat_template", None):
             return cls(tokenizer, chat=False, takes_system=False, lead="", end_of_turn=eos)
         system, answer = "Sentinel-S", "Sentinel-A"
-        try:
-            takes_system = system in _apply(tokenizer, [("system", system), ("user", "U")])
-        except TemplateError:
-            takes_system = False
         prompt = _apply(tokenizer, [("user", "U")])
         try:
+            takes_system = system in _apply(tokenizer, [("system", system), ("user", "U")])
+        except SteeringError:
+            takes_system = False
+        try:
             whole = _apply(tokenizer, [("user", "U"), ("assistant", answer)], open_answer=False)
-        except TemplateError:
+        except SteeringError:
             whole = ""
         before, found, after = whole.rpartition(answer)
         lead = before.removeprefix(prompt) if found and before.startswith(prompt) else ""
@@ -75,10 +77,7 @@ class PromptFormat:
         if not self.takes_system and turns[0][0] == "system":
             (_, system), (role, first), *rest = turns
             turns = [(role, f"{system}\n\n{first}"), *rest]
-        try:
-            return _apply(self.tokenizer, turns)
-        except TemplateError as error:
-            raise SteeringError(f"The model's chat template refuses this conversation: {error}.") from error
+        return _apply(self.tokenizer, turns)
 
     def prompt_ids(self, turns: Conversation) -> list[int]:
         """Token ids of the conversation, ending where the answer begins."""
@@ -112,7 +111,10 @@ class PromptFormat:
 
 def _apply(tokenizer: PreTrainedTokenizerBase, turns: Conversation, *, open_answer: bool = True) -> str:
     messages = [{"role": role, "content": content} for role, content in turns]
-    # enable_thinking=False: hybrid reasoning models answer at once, as in the pairs; other templates ignore it.
-    return tokenizer.apply_chat_template(
-        messages, tokenize=False, add_generation_prompt=open_answer, enable_thinking=False
-    )
+    try:  # enable_thinking=False: hybrid reasoning models answer at once, as in the pairs; other templates ignore it.
+        return tokenizer.apply_chat_template(
+            messages, tokenize=False, add_generation_prompt=open_answer, enable_thinking=False
+        )
+    except Exception as error:  # a template is a program that came with the model: it may fail in any way
+        reason = " ".join(str(error).split()).rstrip(".") or type(error).__name__
+        raise SteeringError(f"The model's chat template refuses this conversation: {reason}.") from error

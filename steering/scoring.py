@@ -136,10 +136,12 @@ class PairScorer:
     def _later_blocks_if_exact(self) -> tuple[LaterBlocks | None, str]:
         """The later blocks on their own, if they give what the plain pass gives on a few tokens; else why not."""
         config = self.model.network.config.get_text_config(decoder=True)
-        for key in ("sliding_window", "attention_chunk_size"):
+        for key in ("sliding_window", "sliding_window_size", "local_attention", "attention_chunk_size"):
             window = getattr(config, key, None)
             if isinstance(window, int) and self.pairs and max(map(len, self.pairs)) >= window:
                 return None, f"pairs are longer than the model's {key.replace('_', ' ')} of {window} tokens"
+        if getattr(config, "window_size", None):  # GPT-Neo's window counts places in the sequence, whatever the mask
+            return None, f"{type(self.model.network).__name__} cannot be packed (its attention window)"
         samples = _probe_pairs(self.model.network.get_input_embeddings().weight.shape[0])
         generator = torch.Generator().manual_seed(0)
         push = torch.randn(self.model.hidden_size, generator=generator).to(self.model.device)

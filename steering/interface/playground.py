@@ -59,8 +59,8 @@ def build(studio: Studio, page: gr.Blocks) -> Playground:
             prompt = gr.Textbox(
                 first.prompt,
                 label="Prompt",
-                info="What the model is asked. Enter sends it.",
-                lines=2,
+                info="What the model is asked. Enter sends it, Shift+Enter starts a new line.",
+                lines=1,  # with more, gradio's Enter would start a new line
                 max_lines=8,
                 max_length=LONGEST_PROMPT,
                 elem_id="prompt",

@@ -3,6 +3,8 @@
 import gradio as gr
 from gradio.themes.utils import fonts
 
+BUNDLED = (400, 700)  # the semi-bold files that gradio 6.31 ships hold no Latin letters
+
 INK = gr.themes.Color(  # a blue-green ink: the setting
     "#eef7f6", "#d5ebe8", "#aed8d3", "#7dbfb8", "#4aa39b", "#2b877f", "#1f6d67", "#1b5753", "#184744", "#143b39", "#0b2423"
 )
@@ -18,8 +20,8 @@ def theme() -> gr.themes.Base:
         secondary_hue=INK,
         neutral_hue=PAPER,
         radius_size=gr.themes.sizes.radius_md,
-        font=[fonts.LocalFont("IBM Plex Sans"), "ui-sans-serif", "sans-serif", fonts.LocalFont("Lora")],
-        font_mono=[fonts.LocalFont("IBM Plex Mono"), "monospace"],
+        font=[fonts.LocalFont("IBM Plex Sans", weights=BUNDLED), "ui-sans-serif", "sans-serif"],
+        font_mono=[fonts.LocalFont("IBM Plex Mono", weights=BUNDLED), "monospace"],
     ).set(
         body_background_fill="*neutral_50",
         body_background_fill_dark="*neutral_950",
@@ -58,6 +60,7 @@ def theme() -> gr.themes.Base:
         button_secondary_border_color_dark="*neutral_700",
         button_border_width="1px",
         button_border_width_dark="1px",
+        input_border_width="1px",
         shadow_drop="none",
         shadow_drop_lg="none",
     )

@@ -21,7 +21,7 @@ def build(studio: Studio, page: gr.Blocks, tabs: gr.Tabs, play: Playground) -> N
     vector = gr.State(None)
     hidden = {"show_progress": "hidden", "api_visibility": "private"}
 
-    with gr.Group(elem_classes="step"):
+    with gr.Column(elem_classes="step"):
         gr.HTML(
             "<h2><span>1</span> Bring preference pairs</h2><p class='hint'>A pair is a prompt with two answers: "
             "<b>chosen</b> shows the behavior you want, <b>rejected</b> its opposite. 60 pairs are a good start.</p>"
@@ -35,7 +35,7 @@ def build(studio: Studio, page: gr.Blocks, tabs: gr.Tabs, play: Playground) -> N
                 file = gr.File(
                     label="or drop a file: CSV, TSV, JSON, JSONL, Parquet",
                     file_types=[".csv", ".tsv", ".json", ".jsonl", ".parquet"],
-                    height=110,
+                    height=140,
                     elem_id="pairs-file",
                 )
             with gr.Column(min_width=260):
@@ -65,7 +65,7 @@ def build(studio: Studio, page: gr.Blocks, tabs: gr.Tabs, play: Playground) -> N
                 elem_id="pairs-table",
             )
 
-    with gr.Group(elem_classes="step"):
+    with gr.Column(elem_classes="step"):
         gr.HTML("<h2><span>2</span> Choose the effort</h2>")
         with gr.Row():
             effort = gr.Radio(
@@ -83,20 +83,20 @@ def build(studio: Studio, page: gr.Blocks, tabs: gr.Tabs, play: Playground) -> N
                 0, model.num_layers - 1, model.num_layers // 2, step=1, label="Layer", info="where the vector is added"
             )
             batch = gr.Number(4, label="Batch size", info="pairs in each step", precision=0, minimum=1)
-            rate = gr.Number(None, label="Learning rate", info="empty: fitted to the model")
+            rate = gr.Number(0, label="Learning rate", info="0: fitted to the model")
             beta = gr.Number(0.1, label="Beta", info="how soon a pair counts as learned")
             holdout = gr.Slider(0, 0.5, 0.2, step=0.05, label="Held-out share", info="kept aside to measure with")
             seed = gr.Number(0, label="Seed", precision=0, minimum=0)
 
-    with gr.Group(elem_classes="step"):
+    with gr.Column(elem_classes="step"):
         gr.HTML("<h2><span>3</span> Train</h2>")
         with gr.Row():
             go = gr.Button("Train", variant="primary", elem_id="start-training", scale=2)
             stop = gr.Button("Stop and keep the best", elem_id="stop-training", scale=1)
         status = gr.HTML(elem_id="training-status")
-        chart = gr.Plot(training_chart(), show_label=False, elem_id="training-chart")
+        chart = gr.Plot(training_chart(), show_label=False, container=False, elem_id="training-chart")
 
-    with gr.Group(elem_classes="step"):
+    with gr.Column(elem_classes="step"):
         gr.HTML("<h2><span>4</span> Look at it and keep it</h2>")
         with gr.Accordion("Runs that were not saved", open=True, visible=False, elem_id="drafts") as drafts_box, gr.Row():
             draft = gr.Dropdown([], label="Run", elem_id="draft", interactive=True)
@@ -106,9 +106,10 @@ def build(studio: Studio, page: gr.Blocks, tabs: gr.Tabs, play: Playground) -> N
         with gr.Row():
             name = gr.Textbox(label="Name", info="beside its slider", max_length=80, elem_id="vector-name")
             behavior = gr.Textbox(label="Behavior", info="what it does, in a few words", max_length=200, elem_id="behavior")
-            save = gr.Button("Save to the shelf", variant="primary", elem_id="save-vector")
         saved = gr.HTML(elem_id="saved-note")
-        visit = gr.Button("Try it on the Playground", visible=False, elem_id="visit-playground")
+        with gr.Row():
+            save = gr.Button("Save to the shelf", variant="primary", elem_id="save-vector")
+            visit = gr.Button("Try it on the Playground", visible=False, elem_id="visit-playground")
 
     read = [pairs, report, table, name]
     example.input(work.read_example, [example, pairs], [*read, behavior], **hidden)

@@ -45,13 +45,12 @@ def build(studio: Studio, page: gr.Blocks, play: Playground) -> None:
                 file = gr.File(
                     label="A .safetensors of ours, or BiPO's .pt",
                     file_types=[".safetensors", ".pt", ".pth"],
-                    height=110,
+                    height=140,
                     elem_id="vector-file",
                 )
                 with gr.Row():
-                    layer = gr.Number(
-                        None, label="Layer", info="for .pt files only", precision=0, minimum=0, elem_id="import-layer"
-                    )
+                    # A text box: gradio's empty number box sends 0, which is a layer.
+                    layer = gr.Textbox(label="Layer", info="for .pt files only", max_length=5, elem_id="import-layer")
                     name = gr.Textbox(label="Name", info="empty: the file's own", max_length=80, elem_id="import-name")
                 bring = gr.Button("Put it on the shelf", elem_id="import-vector")
         with gr.Column(scale=2, min_width=320):
@@ -66,11 +65,11 @@ def build(studio: Studio, page: gr.Blocks, play: Playground) -> None:
         slug = _selected(shelf_now)
         return _shelf(studio, slug), _details(studio, slug), _file(studio, slug)
 
-    def bring_file(path: str | None, layer_now: float | None, name_now: str, mixer_now: Any) -> tuple[Any, ...]:
+    def bring_file(path: str | None, layer_now: str, name_now: str, mixer_now: Any) -> tuple[Any, ...]:
         if not path:
             return words.problem("Drop a vector file first."), *[SKIP] * 4
         try:
-            vector = read_any(path, layer=None if layer_now is None else int(layer_now), name=(name_now or "").strip() or None)
+            vector = read_any(path, layer=_layer(layer_now), name=(name_now or "").strip() or None)
             entry = studio.library.add(vector)
         except SteeringError as error:
             return words.problem(str(error)), *[SKIP] * 4
@@ -119,6 +118,13 @@ def build(studio: Studio, page: gr.Blocks, play: Playground) -> None:
     undo.click(restore, [deleted, play.mixer], [*changed, deleted, undo], **hidden)
     # Whatever other tabs saved meanwhile is on the shelf when it is looked at.
     gr.on([page.load, play.mixer.change], show, shelf, [shelf, details, download], **hidden)
+
+
+def _layer(text: str) -> int | None:
+    text = (text or "").strip()
+    if text and not text.isdecimal():
+        raise SteeringError(f"Layer {text!r} is not a number; count the decoder blocks from 0.")
+    return int(text) if text else None
 
 
 def _first(studio: Studio) -> str:

@@ -17,6 +17,11 @@ def note(text: str) -> str:
     return f'<p class="note">{escape(text)}</p>'
 
 
+def signed(multiplier: float) -> str:
+    """`+1.5`, `-2`, and `0` without a sign."""
+    return f"{multiplier:+g}" if multiplier else "0"
+
+
 def duration(seconds: float) -> str:
     """`40 s`, `3 min`, `2 h 5 min`."""
     if seconds < 90:
@@ -47,7 +52,7 @@ def results_table(results: Sequence[dict[str, Any]], pairs: int | None = None) -
             continue  # a file of somebody else's making
         share = f"{100 * accuracy:.0f} %"
         rows.append(
-            f"<tr><th scope='row'>{multiplier:+g}</th><td><span class='bar' style='--share:{accuracy:.3f}'></span>{share}</td>"
+            f"<tr><th scope='row'>{signed(multiplier)}</th><td><span class='bar' style='--share:{accuracy:.3f}'></span>{share}</td>"
             f"<td class='{'towards' if margin > 0 else 'away' if margin < 0 else ''}'>{margin:+.1f}</td></tr>"
         )
     if not rows:

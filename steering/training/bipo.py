@@ -18,6 +18,7 @@ import random
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
+from numbers import Integral, Real
 
 import torch
 import torch.nn.functional as F
@@ -78,15 +79,26 @@ class BiPOSettings:
 
     def check(self) -> None:
         """Raise SteeringError for a value no run can have."""
-        for name, low, high in (("epochs", 1, 1000), ("batch_size", 1, 1024)):
-            if not low <= getattr(self, name) <= high:
-                raise SteeringError(f"{name} is {getattr(self, name)}; give a number from {low} to {high}.")
-        for name in ("learning_rate", "beta", "max_grad_norm"):
+        whole = {
+            "epochs": (1, 1000),
+            "batch_size": (1, 1024),
+            "seed": (0, 2**63 - 1),
+            "max_steps": (1, 10**9),
+            "warmup_steps": (0, 10**9),
+            "schedule_epochs": (self.epochs, 100_000),  # past its end a cosine would rise again
+        }
+        for name, (low, high) in whole.items():
             value = getattr(self, name)
-            if value is not None and not (math.isfinite(value) and value > 0):
+            if value is None and getattr(BiPOSettings, name) is None:
+                continue
+            if not isinstance(value, Integral) or not low <= value <= high:
+                raise SteeringError(f"{name} is {value}; give a whole number from {low} to {high}.")
+        for name in ("learning_rate", "beta", "max_grad_norm", "weight_decay"):
+            value = getattr(self, name)
+            if value is None and getattr(BiPOSettings, name) is None:
+                continue
+            if not isinstance(value, Real) or not 0 <= value < math.inf or (value == 0 and name != "weight_decay"):
                 raise SteeringError(f"{name} is {value}; give a number above 0.")
-        if not (math.isfinite(self.weight_decay) and self.weight_decay >= 0):
-            raise SteeringError(f"weight_decay is {self.weight_decay}; give 0 or a number above it.")
 
     def steps_per_epoch(self, pairs: int) -> int:
         return math.ceil(pairs / self.batch_size)

@@ -1,0 +1,109 @@
+"""A real server and a real Chromium for the page's tests."""
+
+import csv
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page, Request, sync_playwright
+
+from steering import paths
+from steering.interface.page import build, launch_options
+from steering.library import Library
+from steering.models import LanguageModel
+
+CHROMIUM_FLAGS = (
+    "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
+    "--disable-component-update --disable-sync"
+).split()
+
+
+def _chromium() -> str | None:
+    """A Chromium on this machine, else the one playwright downloads, else Debian's; None stands for playwright's own."""
+    for name in ("chromium", "chromium-browser", "google-chrome"):
+        if found := shutil.which(name):
+            return found
+    if subprocess.run(["playwright", "install", "chromium"], capture_output=True).returncode == 0:
+        return None
+    if shutil.which("apt-get") and os.geteuid() == 0:
+        subprocess.run(["apt-get", "update", "-q"], capture_output=True)
+        subprocess.run(["apt-get", "install", "-y", "-q", "chromium"], capture_output=True)
+    found = shutil.which("chromium")
+    assert found, "the browser tests need Chromium: install Debian's `chromium`, or run `playwright install chromium`"
+    return found
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=_chromium(), args=CHROMIUM_FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="session")
+def shelf(tmp_path_factory: pytest.TempPathFactory) -> Library:
+    return Library(own=tmp_path_factory.mktemp("shelf"))
+
+
+@pytest.fixture(scope="session")
+def address(bundled: LanguageModel, shelf: Library) -> Iterator[str]:
+    """The page served with the bundled model."""
+    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+    page = build(bundled, shelf)
+    _, url, _ = page.launch(prevent_thread_lock=True, quiet=True, server_name="127.0.0.1", **launch_options())
+    yield url
+    page.close()
+
+
+class Watched:
+    """What a page asked the network for, and what its console complained about."""
+
+    def __init__(self, page: Page) -> None:
+        self.outside: list[str] = []
+        self.errors: list[str] = []
+        page.on("request", self._request)
+        page.on("pageerror", lambda error: self.errors.append(str(error)))
+        page.on("console", lambda message: self.errors.append(message.text) if message.type == "error" else None)
+
+    def _request(self, request: Request) -> None:
+        if not request.url.startswith(("http://127.0.0.1", "data:", "blob:")):
+            self.outside.append(request.url)
+
+    def complaints(self) -> list[str]:
+        """Errors but for the requests that a reload breaks off."""
+        known = ("AbortError", "Connection errored out", "net::ERR_ABORTED", "ERR_INCOMPLETE_CHUNKED_ENCODING")
+        return [error for error in self.errors if not any(word in error for word in known)]
+
+
+@pytest.fixture
+def watched(page: Page) -> Watched:
+    return page.watched  # type: ignore[attr-defined]
+
+
+@pytest.fixture
+def page(browser: Browser) -> Iterator[Page]:
+    """A fresh visitor. Whatever the test did: no request left the machine, and the console stayed clean."""
+    context = browser.new_context(viewport={"width": 1400, "height": 900}, accept_downloads=True)
+    page = context.new_page()
+    page.set_default_timeout(60_000)
+    page.watched = Watched(page)  # type: ignore[attr-defined]
+    yield page
+    context.close()
+    assert not page.watched.outside, page.watched.outside  # type: ignore[attr-defined]
+    assert not page.watched.complaints(), page.watched.complaints()  # type: ignore[attr-defined]
+
+
+@pytest.fixture
+def pairs_file(tmp_path: Path) -> Path:
+    """Twenty pairs of an example set as a stranger's file: BiPO's column names, a byte-order mark, one bad row."""
+    source = paths.shipped("assets") / "examples" / "cheerful.csv"
+    with source.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.reader(file))[1:21]
+    path = tmp_path / "my cheerful pairs.csv"
+    with path.open("w", encoding="utf-8-sig", newline="") as file:
+        csv.writer(file).writerows([["question", "matching", "not_matching"], *rows, ["No answer?", "", "none"]])
+    return path

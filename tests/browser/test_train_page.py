@@ -1,0 +1,130 @@
+"""Training in a real browser: from an uploaded file to a slider, and what goes wrong on the way."""
+
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from steering.library import Library
+
+
+def open_train(page: Page, address: str) -> None:
+    page.goto(address + "?v=&p=Hello&tokens=8")
+    page.get_by_role("tab", name="Train").click()
+    page.wait_for_selector("#start-training")
+
+
+def upload(page: Page, path: Path) -> None:
+    page.set_input_files("#pairs-file input[type=file]", str(path))
+
+
+def test_from_a_file_to_a_slider(page: Page, address: str, pairs_file: Path, shelf: Library) -> None:
+    open_train(page, address)
+    upload(page, pairs_file)
+    report = page.locator("#pairs-report")
+    expect(report).to_contain_text("20 pairs kept, 1 dropped")
+    report.locator("summary").click()
+    expect(report).to_contain_text("line 22")
+    page.locator("#start-training").click()
+    expect(page.locator("#training-status")).to_contain_text("Step ", timeout=60_000)
+    expect(page.locator("#training-status")).to_contain_text("left")
+    expect(page.locator("#training-status")).to_contain_text("Give it a name and save it", timeout=180_000)
+    expect(page.locator("#training-results tbody tr")).to_have_count(5)
+    expect(page.locator("#training-samples .reply")).to_have_count(5)
+    expect(page.locator("#training-chart")).to_contain_text("Held-out preference margin")
+    page.locator("#vector-name input, #vector-name textarea").first.fill("my cheer")
+    page.locator("#save-vector").click()
+    expect(page.locator("#saved-note")).to_contain_text("Saved as my cheer")
+    page.locator("#visit-playground").click()
+    expect(page.locator("#slider-my-cheer")).to_have_value("1")
+    page.locator("#generate").click()
+    page.wait_for_function("document.querySelector('#columns').innerText.includes('my cheer +1')")
+    page.reload()
+    expect(page.locator("#slider-my-cheer")).to_be_visible()
+    saved = shelf.get("my-cheer")
+    assert saved.metrics["held_out"][4]["preference_margin"] > saved.metrics["held_out"][0]["preference_margin"]
+    assert shelf.drafts.labels() == []
+
+
+def test_stop_keeps_the_best_so_far(page: Page, address: str, pairs_file: Path, shelf: Library) -> None:
+    open_train(page, address)
+    upload(page, pairs_file)
+    expect(page.locator("#pairs-report")).to_contain_text("kept")
+    page.locator("#start-training").click()
+    expect(page.locator("#training-status")).to_contain_text("held-out accuracy", timeout=90_000)
+    page.locator("#stop-training").click()
+    expect(page.locator("#training-status")).to_contain_text("Stopped after", timeout=30_000)
+    expect(page.locator("#training-results tbody tr")).to_have_count(5, timeout=60_000)
+    expect(page.locator("#training-status")).to_contain_text("Give it a name", timeout=90_000)
+    # It was not saved: a reload loses nothing.
+    assert len(shelf.drafts.labels()) == 1
+    page.reload()
+    page.get_by_role("tab", name="Train").click()
+    page.locator("#open-draft").click()
+    expect(page.locator("#training-results tbody tr")).to_have_count(5)
+    page.locator("#save-vector").click()
+    expect(page.locator("#saved-note")).to_contain_text("Saved as")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "says"),
+    [
+        ("empty.csv", b"", "empty"),
+        ("picture.csv", bytes(range(256)) * 20, "binary"),
+        ("other.csv", b"a,b,c\n1,2,3\n", "column"),
+        ("single.csv", b"prompt\nhello\n", "column"),
+        ("same.csv", b"prompt,chosen,rejected\nq,x,x\nr,y,y\n", "chosen equals rejected"),
+        ("rows.csv", b"prompt,chosen,rejected\n" + b"q,a,b\n" * 100_000, "50,000"),
+        ("long.csv", b"prompt,chosen,rejected\nq," + b"a" * 50_000 + b",b\n", "too long"),
+        ("broken.parquet", b"PAR1 and nothing else", "broken.parquet"),
+        ("deep.json", b"[" * 100_000, "deep.json"),
+    ],
+)
+def test_bad_files_are_answered_and_nothing_is_lost(
+    page: Page, address: str, pairs_file: Path, tmp_path: Path, name: str, content: bytes, says: str
+) -> None:
+    open_train(page, address)
+    upload(page, pairs_file)
+    expect(page.locator("#pairs-report")).to_contain_text("20 pairs kept")
+    page.locator("#pairs-file button[aria-label='Clear'], #pairs-file [aria-label='Remove this file']").first.click()
+    (tmp_path / name).write_bytes(content)
+    upload(page, tmp_path / name)
+    problem = page.locator("#pairs-report .problem")
+    expect(problem).to_contain_text(says)
+    assert "Traceback" not in problem.inner_text()
+    expect(page.locator("#pairs-report")).to_contain_text("The 20 pairs read before are still here")
+
+
+def test_pasted_rows_and_edits_in_the_table(page: Page, address: str) -> None:
+    open_train(page, address)
+    page.locator("#pasted textarea").fill("prompt,chosen,rejected\nLead?,Yes!,No.\nRule?,Gladly.,Never.\n")
+    page.locator("#read-pasted").click()
+    expect(page.locator("#pairs-report")).to_contain_text("2 pairs kept")
+    page.get_by_role("button", name="Look at the pairs and edit them").click()
+    cell = page.locator("#pairs-table td").filter(has_text="Gladly.").first
+    cell.dblclick()
+    page.keyboard.press("Control+A")
+    page.keyboard.type("Never.")
+    page.keyboard.press("Enter")
+    expect(page.locator("#pairs-report")).to_contain_text("1 pair kept")
+
+
+def test_training_without_pairs_says_what_to_do(page: Page, address: str) -> None:
+    open_train(page, address)
+    page.locator("#start-training").click()
+    expect(page.locator("#training-status")).to_contain_text("There are no pairs yet")
+
+
+def test_a_second_tab_waits_for_its_turn(page: Page, address: str, pairs_file: Path) -> None:
+    other = page.context.new_page()
+    for tab in (page, other):
+        open_train(tab, address)
+        upload(tab, pairs_file)
+        expect(tab.locator("#pairs-report")).to_contain_text("20 pairs kept")
+    page.locator("#start-training").click()
+    expect(page.locator("#training-status")).to_contain_text("Step 1", timeout=60_000)
+    other.locator("#start-training").click()
+    expect(other.locator("#training-status")).to_contain_text("Another training is running")
+    page.locator("#stop-training").click()
+    expect(other.locator("#training-status")).to_contain_text("Step ", timeout=90_000)
+    other.close()
