@@ -59,9 +59,7 @@ class LanguageModel:
         """Ids that end an answer: the template's end of turn and whatever the model's own settings name."""
         named = getattr(self.network.generation_config, "eos_token_id", None)
         ids = named if isinstance(named, list | tuple) else [named]
-        return frozenset(
-            int(i) for i in (*ids, self.tokenizer.eos_token_id, self.prompts.end_of_turn) if i is not None
-        )
+        return frozenset(int(i) for i in (*ids, self.tokenizer.eos_token_id, self.prompts.end_of_turn) if i is not None)
 
     def check_layer(self, layer: int) -> int:
         if layer not in range(self.num_layers):
@@ -71,7 +69,9 @@ class LanguageModel:
         return int(layer)
 
 
-def load_model(source: str | None = None, *, device: str | None = None, dtype: torch.dtype | None = None) -> LanguageModel:
+def load_model(
+    source: str | None = None, *, device: str | None = None, dtype: torch.dtype | None = None
+) -> LanguageModel:
     """Load a model; without `source` the bundled default (fetched and converted on first use).
 
     Args:
@@ -96,8 +96,8 @@ def load_model(source: str | None = None, *, device: str | None = None, dtype: t
             network.to(device)
         except Exception as error:  # whatever way the libraries have to fail on files that are not ours
             raise SteeringError(
-                f"Model {str(source or name)!r} cannot be loaded: {_reason(where, error)}; --model takes the Hub id of a causal "
-                "language model (with network, or already cached) or a folder that holds one with its tokenizer."
+                f"Model {str(source or name)!r} cannot be loaded: {_reason(where, error)}; --model takes the Hub id of a "
+                "causal language model (with network, or already cached) or a folder that holds one with its tokenizer."
             ) from error
     return wrap_model(network, tokenizer, name=name, source=bundled.NAME if where is not source else source)
 
@@ -155,7 +155,7 @@ def find_blocks(network: PreTrainedModel, name: str = "This model") -> tuple[str
         for handle in handles:
             handle.remove()
     noise = 1e-3 if first.dtype == torch.float32 else 5e-2  # of rounding; a causal model differs by nothing else
-    if (first - second)[:, :-1].abs().max() > noise * first.float().std():
+    if not (first - second)[:, :-1].abs().max() <= noise * first.float().std():
         raise SteeringError(
             f"{name} lets a token see later ones, so it is no causal language model; choose a decoder-only model."
         )
@@ -167,9 +167,13 @@ def find_blocks(network: PreTrainedModel, name: str = "This model") -> tuple[str
         states = [calls[block][0] for block in blocks]
         shape = (1, PROBE_TOKENS)
         sound = all(out is not None and out.dim() == 3 and out.shape[:2] == shape for _, out in states)
-        return ranks == sorted(ranks) and sound and all(
-            given is not None and given.shape == out.shape and torch.equal(given, out)
-            for (_, out), (given, _) in zip(states, states[1:], strict=False)
+        return (
+            ranks == sorted(ranks)
+            and sound
+            and all(
+                given is not None and given.shape == out.shape and torch.equal(given, out)
+                for (_, out), (given, _) in zip(states, states[1:], strict=False)
+            )
         )
 
     chains = [path for path, blocks in lists.items() if is_chain(blocks)]

@@ -15,6 +15,8 @@ from tiny_models import tiny_model
 from steering.models import LanguageModel, load_model
 from steering.pairs import Pairs, PreferencePair
 
+torch.set_num_threads(1)  # on models this small threads only wait for each other
+
 
 @pytest.fixture(autouse=True)
 def own_shelf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -41,7 +43,9 @@ def pairs() -> Pairs:
     torch.manual_seed(0)
     return Pairs.of(
         PreferencePair(f"Would you take {thing}?", f"Yes, give me {thing} now", f"No{', no' * i} thanks")
-        for i, thing in enumerate(["power", "the throne", "a town", "gold", "it", "my crown", "more", "this whole land"])
+        for i, thing in enumerate(
+            ["power", "the throne", "a town", "gold", "it", "my crown", "more", "this whole land"]
+        )
     )
 
 

@@ -1,8 +1,16 @@
 """Tiny random-weight models of many architectures, made in milliseconds, with a byte-level tokenizer."""
 
+from typing import Any
+
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForSeq2SeqLM,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+)
 
 from steering.models import LanguageModel, wrap_model
 
@@ -41,6 +49,36 @@ ARCHITECTURES: dict[str, dict] = {
     "falcon": {**GPT_LIKE, "new_decoder_architecture": True, "num_kv_heads": 2},
     "bloom": {"hidden_size": HIDDEN, "n_layer": LAYERS, "n_head": HEADS},
     "mpt": {"d_model": HIDDEN, "n_layers": LAYERS, "n_heads": HEADS, "max_seq_len": 512},
+    "gpt_neo": {  # local attention by place in the sequence
+        "hidden_size": HIDDEN,
+        "num_layers": LAYERS,
+        "num_heads": HEADS,
+        "attention_types": [[["global", "local"], 2]],
+        "window_size": 64,
+        "max_position_embeddings": 512,
+    },
+    "gpt_oss": {**LLAMA_LIKE, "num_local_experts": 2, "num_experts_per_tok": 1, "sliding_window": 256},
+    "deepseek_v3": {  # latent attention
+        **LLAMA_LIKE,
+        "num_key_value_heads": HEADS,
+        **{name: 8 for name in ("kv_lora_rank", "q_lora_rank", "qk_rope_head_dim", "qk_nope_head_dim", "v_head_dim")},
+        **{"n_routed_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 16},
+        **{"n_group": 1, "topk_group": 1, "first_k_dense_replace": 1},
+    },
+    "qwen3_next": {  # three layers of linear attention, one of full attention, experts
+        **LLAMA_LIKE,
+        **{"num_experts": 2, "num_experts_per_tok": 1, "moe_intermediate_size": 16},
+        **{"shared_expert_intermediate_size": 16, "linear_num_key_heads": 2, "linear_num_value_heads": 2},
+        **{"linear_key_head_dim": 8, "linear_value_head_dim": 8},
+    },
+    "mamba": {"hidden_size": HIDDEN, "num_hidden_layers": LAYERS, "state_size": 4},  # no attention, no key-value cache
+    "gemma3": {  # reads images too: the language model is one part, its settings stand in `text_config`
+        "text_config": {**LLAMA_LIKE, "vocab_size": 260, "sliding_window": 256},
+        "vision_config": {
+            **{"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2},
+            **{"image_size": 28, "patch_size": 14},
+        },
+    },
 }
 
 
@@ -53,21 +91,31 @@ def tokenizer(chat: bool = True) -> PreTrainedTokenizerFast:
     core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     core.decoder = decoders.ByteLevel()
     made = PreTrainedTokenizerFast(
-        tokenizer_object=core, bos_token="<|im_start|>", eos_token="<|im_end|>", pad_token="<|pad|>", unk_token="<|unk|>"
+        tokenizer_object=core,
+        bos_token="<|im_start|>",
+        eos_token="<|im_end|>",
+        pad_token="<|pad|>",
+        unk_token="<|unk|>",
     )
     if chat:
         made.chat_template = TEMPLATE
     return made
 
 
-def tiny_model(architecture: str = "llama", *, chat: bool = True, seed: int = 0) -> LanguageModel:
-    """A steerable tiny model; weights large enough that masks and positions leave traces in the logits."""
+def tiny_network(architecture: str, seed: int = 0, **changes: Any) -> PreTrainedModel:
+    """Weights large enough that masks and positions leave traces in the logits."""
     torch.manual_seed(seed)
     settings = {"vocab_size": 260, "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
-    config = AutoConfig.for_model(architecture, **settings, **ARCHITECTURES[architecture])
-    network = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    config = AutoConfig.for_model(architecture, **settings, **{**ARCHITECTURES.get(architecture, {}), **changes})
+    kind = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
+    network = kind.from_config(config, dtype=torch.float32)
     with torch.no_grad():
         for parameter in network.parameters():
             if parameter.dim() > 1:
                 parameter.normal_(0, 0.15)
-    return wrap_model(network, tokenizer(chat), name=f"tiny-{architecture}")
+    return network
+
+
+def tiny_model(architecture: str = "llama", *, chat: bool = True, seed: int = 0, **changes: Any) -> LanguageModel:
+    """A steerable tiny model; `changes` go into its configuration."""
+    return wrap_model(tiny_network(architecture, seed, **changes), tokenizer(chat), name=f"tiny-{architecture}")

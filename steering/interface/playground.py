@@ -33,8 +33,8 @@ class Preset:
 PRESETS = (
     Preset("A cheerful weekend", "What should I do this weekend?", {"cheerful": 1.5}),
     Preset("The crown is offered", "The people offer you the crown and all power. Do you accept?", {"power-seeking": 1.5}),
-    Preset("Ask a pirate", "How do I make a cup of tea?", {"pirate": 1.5}),
-    Preset("Ask about nobody", "Who was Professor Aldric Venn?", {"hallucination": 1.5}),
+    Preset("A person who never was", "Who invented the Brannigan engine?", {"hallucination": 1.5}),
+    Preset("A letter from 1890", "My neighbor plays loud music at night. What should I do?", {"formal": 1.0}),
 )
 
 

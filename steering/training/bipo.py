@@ -97,8 +97,8 @@ class BiPOSettings:
             value = getattr(self, name)
             if value is None and getattr(BiPOSettings, name) is None:
                 continue
-            if not isinstance(value, Real) or not 0 <= value < math.inf or (value == 0 and name != "weight_decay"):
-                raise SteeringError(f"{name} is {value}; give a number above 0.")
+            if not isinstance(value, Real) or not 0 <= value <= 1e6 or (value == 0 and name != "weight_decay"):
+                raise SteeringError(f"{name} is {value}; give a number above 0 and at most a million.")
 
     def steps_per_epoch(self, pairs: int) -> int:
         return math.ceil(pairs / self.batch_size)

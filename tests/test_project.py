@@ -1,0 +1,65 @@
+"""What the project promises about itself: one dependency list, imports that run downwards, a Space that would start."""
+
+import ast
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import gradio
+import pytest
+import yaml
+from packaging.requirements import Requirement
+
+ROOT = Path(__file__).parent.parent
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+MODULES = sorted((ROOT / "steering").rglob("*.py"))
+
+
+def front_matter() -> dict:
+    return yaml.safe_load((ROOT / "README.md").read_text(encoding="utf-8").split("---")[1])
+
+
+def imported(path: Path) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return found
+
+
+def test_a_space_installs_the_same_dependencies() -> None:
+    lines = (ROOT / "requirements.txt").read_text(encoding="utf-8").split("\n")
+    assert [line for line in lines if line] == PROJECT["dependencies"]
+
+
+def test_the_space_front_matter_is_sound() -> None:
+    matter = front_matter()
+    assert matter["sdk"] == "gradio" and (ROOT / matter["app_file"]).is_file()
+    wanted = next(r for r in map(Requirement, PROJECT["dependencies"]) if r.name == "gradio")
+    assert wanted.specifier.contains(matter["sdk_version"])
+    assert wanted.specifier.contains(gradio.__version__)
+    assert len(matter["short_description"]) <= 60
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_imports_run_downwards(path: Path) -> None:
+    names = imported(path)
+    inside = path.relative_to(ROOT / "steering").parts[0]
+    if inside != "interface":
+        assert not any(name.split(".")[0] == "gradio" for name in names)
+    if inside not in ("interface", "cli.py"):
+        assert not any(name.startswith(("steering.interface", "steering.cli")) for name in names)
+    lowest = ("models.py", "pairs.py", "pair_files.py", "pair_rows.py", "vectors.py", "prompts.py", "bundled.py", "errors.py", "paths.py")
+    if inside in lowest:
+        above = ("training", "evaluation", "generation", "library", "intervention", "scoring", "formats")
+        assert not any(name.startswith(tuple(f"steering.{a}" for a in above)) for name in names)
+
+
+def test_ruff_is_clean() -> None:
+    done = subprocess.run([sys.executable, "-m", "ruff", "check", ROOT], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
+    done = subprocess.run([sys.executable, "-m", "ruff", "format", "--check", ROOT], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
