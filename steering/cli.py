@@ -5,27 +5,38 @@ on success and 2 for bad usage or bad input, said in one line on stderr.
 """
 
 import argparse
+import contextlib
+import dataclasses
 import json
 import os
+import re
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
 from tqdm import tqdm
 
+from steering import __version__
 from steering.errors import SteeringError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit status."""
+    """Run one command; returns the exit status. Like any argparse program, --help and --version end in SystemExit."""
+    if not sys.warnoptions:  # what libraries warn programmers of; `python -W default` shows it
+        warnings.simplefilter("ignore")
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(AttributeError):  # a stand-in for a real stream
+            stream.reconfigure(errors="backslashreplace")  # a terminal that knows no emoji still gets the rest
     try:
         options = _parser().parse_args(arguments)
-        answer, text = options.run(options)
+        with contextlib.redirect_stdout(sys.stderr if options.json else sys.stdout):  # whatever a library may print
+            answer, text = options.run(options)
         if options.json:
-            print(json.dumps(answer, ensure_ascii=False))
-        elif text:
-            print(text)
+            text = json.dumps(_sound(answer), allow_nan=False)
+        if text:
+            print(text, flush=True)
         return 0
     except SteeringError as error:
         return _fail(str(error))
@@ -37,12 +48,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _fail(message: str, status: int = 2) -> int:
-    print("steering: " + " ".join(message.split()), file=sys.stderr)
+    line = " ".join("".join(c if c.isprintable() else " " for c in message).split())
+    print(f"steering: {line}", file=sys.stderr)
     return status
+
+
+def _say(text: str) -> None:
+    tqdm.write(text, file=sys.stderr)  # above a progress bar, if there is one
+
+
+def _sound(answer: dict[str, Any]) -> dict[str, Any]:
+    """The same with null for what JSON has no number for."""
+    return json.loads(json.dumps(answer), parse_constant=lambda word: None)
 
 
 class _Parser(argparse.ArgumentParser):
     """Argument errors in one line, like every other error."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options, allow_abbrev=False)  # a script must not break when an option is added
+        # As Python 3.13 has it: `--multipliers -1,0,1` is an option and its value, with no need for `=`.
+        self._negative_number_matcher = re.compile(r"-\.?\d")
 
     def error(self, message: str) -> NoReturn:
         raise SteeringError(f"{message} (see `{self.prog} --help`)")
@@ -50,17 +76,18 @@ class _Parser(argparse.ArgumentParser):
 
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="steering", description="Train, apply and measure steering vectors for language models.")
+    parser.add_argument("--version", action="version", version=f"steering {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
 
     def command(name: str, run: Callable, help: str) -> argparse.ArgumentParser:
         sub = commands.add_parser(name, help=help, description=help[0].upper() + help[1:] + ".")
-        sub.add_argument("--model", metavar="M", help="Hub id or local folder (default: the bundled SmolLM2-135M-Instruct)")
+        sub.add_argument("--model", metavar="M", help="Hub id or folder (default: the bundled SmolLM2-135M-Instruct)")
         sub.add_argument("--json", action="store_true", help="print one JSON object on stdout")
         sub.set_defaults(run=run)
         return sub
 
     play = command("play", _play, "open the playground in a browser")
-    play.add_argument("--port", type=int, metavar="P", help="default: the first free one from 7860")
+    play.add_argument("--port", type=_port, metavar="P", help="default: the first free one from 7860")
     play.add_argument("--share", action="store_true", help="also make a public link through gradio's relay")
 
     train = command("train", _train, "train a steering vector on preference pairs")
@@ -68,49 +95,51 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--output", required=True, metavar="FILE", help="where the vector goes (.safetensors)")
     train.add_argument("--name", metavar="N", help="default: the output file's name")
     train.add_argument("--behavior", metavar="B", default="", help="what the vector moves, in a few words")
-    train.add_argument("--method", default="bipo", metavar="METHOD")
+    train.add_argument("--method", default="bipo", metavar="METHOD", help="how to find it (default: bipo)")
     train.add_argument("--layer", type=int, metavar="K", help="decoder block, from 0 (default: the middle one)")
-    train.add_argument("--epochs", type=int, metavar="E", default=4)
-    train.add_argument("--batch-size", type=int, metavar="B", default=4)
+    train.add_argument("--epochs", type=int, metavar="E", help="passes over the pairs (default: 4)")
+    train.add_argument("--batch-size", type=int, metavar="B", help="pairs a step (default: 4)")
     train.add_argument("--learning-rate", type=float, metavar="F", help="default: fitted to model and run length")
-    train.add_argument("--beta", type=float, metavar="F", default=0.1)
-    train.add_argument("--seed", type=int, metavar="S", default=0)
+    train.add_argument("--beta", type=float, metavar="F", help="how sharply the loss saturates (default: 0.1)")
+    train.add_argument("--seed", type=int, metavar="S", default=0, help="of all chance (default: 0)")
     train.add_argument("--columns", metavar="MAP", help="column names: prompt=A,chosen=B,rejected=C")
     held_out = train.add_mutually_exclusive_group()
     held_out.add_argument("--test-pairs", metavar="FILE", help="measure on these pairs")
-    held_out.add_argument("--holdout", type=float, default=0.2, metavar="SHARE", help="measure on this share (0.2)")
+    held_out.add_argument(
+        "--holdout", type=float, default=0.2, metavar="SHARE", help="measure on this share (default: 0.2)"
+    )
 
     generate = command("generate", _generate, "answer one prompt under several settings side by side")
     generate.add_argument("--prompt", required=True, metavar="TEXT")
-    generate.add_argument("--system", metavar="TEXT", help="system prompt")
+    generate.add_argument("--system", metavar="TEXT", help="system prompt (default: the one vectors are trained with)")
     generate.add_argument(
         "--column",
         action="append",
         metavar="SETTING",
         help='one answer, such as "cheerful=1.5,formal=-1"; "" is the untouched model; repeat for more',
     )
-    generate.add_argument("--max-new-tokens", type=int, default=128, metavar="N")
-    generate.add_argument("--temperature", type=float, default=0.0, metavar="T", help="0 is greedy")
-    generate.add_argument("--seed", type=int, default=0, metavar="S")
+    generate.add_argument("--max-new-tokens", type=int, default=128, metavar="N", help="default: 128")
+    generate.add_argument("--temperature", type=float, default=0.0, metavar="T", help="default: 0, which is greedy")
+    generate.add_argument("--seed", type=int, default=0, metavar="S", help="of all chance (default: 0)")
 
     evaluate = command("evaluate", _evaluate, "measure a vector on preference pairs")
     evaluate.add_argument("vector", metavar="VECTOR", help="name on the shelf, or a file")
-    evaluate.add_argument("pairs", metavar="PAIRS")
-    evaluate.add_argument("--multipliers", metavar="LIST", default="-2,-1,0,1,2", help="write --multipliers=-1,0,1")
+    evaluate.add_argument("pairs", metavar="PAIRS", help="CSV, TSV, JSON, JSONL or Parquet file")
+    evaluate.add_argument("--multipliers", metavar="LIST", default="-2,-1,0,1,2", help="default: -2,-1,0,1,2")
     evaluate.add_argument("--columns", metavar="MAP", help="column names: prompt=A,chosen=B,rejected=C")
 
     command("list", _list, "list the vectors on the shelf")
     show = command("show", _show, "tell everything about a vector")
-    show.add_argument("vector", metavar="VECTOR")
+    show.add_argument("vector", metavar="VECTOR", help="name on the shelf, or a file")
 
     import_ = command("import", _import, "copy a vector file onto the shelf")
     import_.add_argument("file", metavar="FILE", help=".safetensors of ours, or BiPO's .pt")
-    import_.add_argument("--layer", type=int, metavar="K", help="for .pt files, which do not say")
-    import_.add_argument("--name", metavar="N")
+    import_.add_argument("--layer", type=int, metavar="K", help="for .pt files whose name does not say it")
+    import_.add_argument("--name", metavar="N", help="default: the name in the file, or the file's name")
 
     export = command("export", _export, "write a vector to a file")
-    export.add_argument("vector", metavar="VECTOR")
-    export.add_argument("--format", default="safetensors", metavar="F")
+    export.add_argument("vector", metavar="VECTOR", help="name on the shelf, or a file")
+    export.add_argument("--format", default="safetensors", metavar="F", help="default: safetensors")
     export.add_argument("--output", required=True, metavar="PATH")
     return parser
 
@@ -118,7 +147,10 @@ def _parser() -> argparse.ArgumentParser:
 def _play(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
     from steering.interface import launch
 
-    launch(model=options.model, port=options.port, share=options.share)
+    try:
+        launch(model=options.model, port=options.port, share=options.share)
+    except OSError as error:  # gradio's word for a port that is taken
+        raise SteeringError(f"The playground cannot be opened: {error}; give a free one with --port.") from error
     return {}, ""
 
 
@@ -129,31 +161,32 @@ def _train(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
     from steering.training import training_run
 
     output = _safetensors_path(options.output)
-    pairs = read_pairs(options.pairs, columns=_column_map(options.columns))
-    print(pairs.report.summary(), file=sys.stderr)
+    columns = _column_map(options.columns)
+    pairs = read_pairs(options.pairs, columns=columns)
     if options.test_pairs:
-        held_out = read_pairs(options.test_pairs, columns=_column_map(options.columns))
+        held_out = read_pairs(options.test_pairs, columns=columns)
         pairs = without_prompts(pairs, held_out)
     else:
         pairs, held_out = pairs.split(options.holdout, options.seed)
     model = load_model(options.model)
-    settings = {name: getattr(options, name) for name in ("layer", "epochs", "batch_size", "learning_rate", "beta", "seed")}
-    with tqdm(file=sys.stderr, unit="step", desc="training") as bar:
+    asked = {
+        name: getattr(options, name) for name in ("layer", "epochs", "batch_size", "learning_rate", "beta", "seed")
+    }
+    settings = {name: value for name, value in asked.items() if value is not None}  # the rest is the method's to choose
+    with _Bar("training", "step") as bar:
         for progress in training_run(model, pairs, held_out, options.method, **settings):
-            if progress.note and progress.stage == "preparing":
-                bar.write(progress.note, file=sys.stderr)
-            bar.total = progress.total_steps
-            bar.update(progress.step - bar.n)
-            if progress.loss is not None:
-                bar.set_postfix(loss=f"{progress.loss:.3f}", norm=f"{progress.norm:.1f}")
-    vector = progress.vector
-    vector.name = options.name or output.stem
-    vector.behavior = options.behavior
+            if progress.stage == "preparing":
+                _say(" ".join(filter(None, [pairs.report.summary(), progress.note])))
+            figures = {} if progress.loss is None else {"loss": f"{progress.loss:.3f}", "norm": f"{progress.norm:.1f}"}
+            bar.show(progress.step, progress.total_steps, **figures)
+    vector = dataclasses.replace(progress.vector, name=options.name or output.stem, behavior=options.behavior)
+    vector.save(output)  # whatever happens while it is measured, the work is kept
     results = []
     if held_out:
-        results = [result.as_dict() for result in evaluate(model, vector, held_out, on_progress=_bar("measuring"))]
-        vector.metrics = {"held_out": results}
-    vector.save(output)
+        with _Bar("measuring", "batch") as bar:
+            results = [result.as_dict() for result in evaluate(model, vector, held_out, on_progress=bar.show)]
+        vector.metrics = {**vector.metrics, "held_out": results}
+        vector.save(output)
     answer = {
         "vector": str(output),
         "method": options.method,
@@ -162,34 +195,30 @@ def _train(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
         "steps": progress.step,
         "seconds": progress.seconds,
         "train_pairs": vector.pairs["train"],
-        "test_pairs": len(held_out),
+        "test_pairs": vector.pairs["held_out"],
         "evaluation": results,
     }
-    text = f"{output}: layer {vector.layers[0]}, norm {vector.norm:.2f}, {progress.step} steps in {progress.seconds:.0f} s"
+    took = f"{progress.step} steps in {progress.seconds:.0f} s"
+    text = f"{output}: layer {vector.layers[0]}, norm {vector.norm:.2f}, {took}"
     return answer, "\n".join([text, *([_results_table(results)] if results else [])])
 
 
 def _generate(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
     import time
 
-    from steering.generation import generate
+    from steering.generation import Sampling, generate
     from steering.library import Library
     from steering.models import load_model
     from steering.prompts import DEFAULT_SYSTEM_PROMPT
 
     library = Library()
     columns = [_setting(library, text) for text in (options.column or [""])]
+    sampling = Sampling(options.max_new_tokens, temperature=options.temperature, seed=options.seed)
+    sampling.check()  # before the model takes its time
     model = load_model(options.model)
+    system = DEFAULT_SYSTEM_PROMPT if options.system is None else options.system
     began = time.perf_counter()
-    answers = generate(
-        model,
-        options.prompt,
-        columns,
-        system=DEFAULT_SYSTEM_PROMPT if options.system is None else options.system,
-        max_new_tokens=options.max_new_tokens,
-        temperature=options.temperature,
-        seed=options.seed,
-    )
+    answers = generate(model, options.prompt, columns, system=system, sampling=sampling)
     seconds = time.perf_counter() - began
     answer = {
         "prompt": options.prompt,
@@ -209,13 +238,14 @@ def _evaluate(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
     from steering.models import load_model
     from steering.pairs import read_pairs
 
-    multipliers = [_number(text, "--multipliers") for text in options.multipliers.split(",")]
+    multipliers = [_multiplier(text, "--multipliers") for text in options.multipliers.split(",")]
     vector = Library().get(options.vector)
     pairs = read_pairs(options.pairs, columns=_column_map(options.columns))
-    print(pairs.report.summary(), file=sys.stderr)
     model = load_model(options.model)
-    measured = evaluate(model, vector, pairs, multipliers, on_progress=_bar("measuring"))
-    results = [result.as_dict() for result in measured]
+    vector.check_fits(model.hidden_size, model.num_layers, model.name)
+    _say(pairs.report.summary())
+    with _Bar("measuring", "batch") as bar:
+        results = [result.as_dict() for result in evaluate(model, vector, pairs, multipliers, on_progress=bar.show)]
     return {"vector": options.vector, "pairs": len(pairs), "results": results}, _results_table(results)
 
 
@@ -225,7 +255,7 @@ def _list(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
     library = Library()
     entries = library.entries()
     for problem in library.problems:
-        print(problem, file=sys.stderr)
+        _say(problem)
     answer = {
         "vectors": [
             {
@@ -250,7 +280,8 @@ def _show(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
 
     vector = Library().get(options.vector)
     answer = {**vector.metadata(), "layers": list(vector.layers), "norm": vector.norm}
-    return answer, "\n".join(f"{key}: {value}" for key, value in answer.items() if value not in ("", {}, []))
+    lines = [f"{key}: {_plain_words(value)}" for key, value in answer.items() if value not in ("", {}, [])]
+    return answer, "\n".join(lines)
 
 
 def _import(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
@@ -279,15 +310,17 @@ def _setting(library: Any, text: str) -> dict[Any, float]:
         if not equals:
             raise SteeringError(f"--column {text!r}: {part!r} names no multiplier; write it as NAME=1.5.")
         vector = library.get(name.strip())
-        setting[vector] = setting.get(vector, 0.0) + _number(number, "--column")
+        setting[vector] = setting.get(vector, 0.0) + _multiplier(number, "--column")
     return setting
 
 
-def _number(text: str, option: str) -> float:
+def _multiplier(text: str, option: str) -> float:
+    from steering.vectors import check_multiplier
+
     try:
-        return float(text)
-    except ValueError:
-        raise SteeringError(f"{option}: {text.strip()!r} is not a number.") from None
+        return check_multiplier(text)
+    except SteeringError as error:
+        raise SteeringError(f"{option}: {error}") from error
 
 
 def _column_map(text: str | None) -> dict[str, str] | None:
@@ -299,31 +332,51 @@ def _column_map(text: str | None) -> dict[str, str] | None:
     return {role.strip(): column.strip() for role, _, column in parts}
 
 
+def _port(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or not 1 <= int(text[:6]) <= 65535:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a port; give a number from 1 to 65535")
+    return int(text)
+
+
 def _safetensors_path(text: str) -> Path:
+    """Where the vector goes, tried now and not after minutes of training."""
     path = Path(text)
     if path.suffix != ".safetensors":
         raise SteeringError(f"--output {text}: a vector file ends in .safetensors; name it {path.stem}.safetensors.")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)  # now, not after minutes of training
-    except OSError as error:
-        raise SteeringError(f"--output {text}: its folder cannot be made ({error.strerror}).") from error
-    if path.is_dir() or not os.access(path.parent, os.W_OK):
+        folder = next(folder for folder in path.absolute().parents if folder.exists())
+        sound = folder.is_dir() and os.access(folder, os.W_OK) and not path.is_dir()
+    except OSError:  # such as a name that is too long
+        sound = False
+    if not sound:
         raise SteeringError(f"--output {text}: cannot be written; choose another place.")
     return path
 
 
-def _bar(what: str) -> Callable[[int, int], None]:
-    bar = tqdm(file=sys.stderr, desc=what, unit="batch")
+class _Bar(contextlib.AbstractContextManager):
+    """A progress bar for people at a terminal, from the first report on; in a log or a pipe it would only be noise."""
 
-    def on_progress(done: int, total: int) -> None:
-        bar.total = total
-        bar.update(done - bar.n)
-        if done == total:
-            bar.close()
+    def __init__(self, what: str, unit: str) -> None:
+        self._options = {"desc": what, "unit": unit, "file": sys.stderr, "disable": None}
+        self._bar: tqdm | None = None
 
-    return on_progress
+    def show(self, done: int, total: int, **figures: str) -> None:
+        self._bar = self._bar or tqdm(total=total, **self._options)
+        self._bar.set_postfix(figures, refresh=False)
+        self._bar.update(done - self._bar.n)
+
+    def __exit__(self, *error: object) -> None:
+        if self._bar:
+            self._bar.close()
 
 
 def _results_table(results: list[dict[str, float]]) -> str:
-    rows = [f"{r['multiplier']:+10g}  {r['preference_accuracy']:8.2f}  {r['preference_margin']:+10.2f}" for r in results]
+    rows = [
+        f"{row['multiplier']:+10g}  {row['preference_accuracy']:8.2f}  {row['preference_margin']:+13.2f}"
+        for row in results
+    ]
     return "\n".join(["multiplier  accuracy  margin (nats)", *rows])
+
+
+def _plain_words(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

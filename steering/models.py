@@ -80,7 +80,7 @@ def load_model(
         dtype: of the weights; by default float32 on the CPU, the checkpoint's own elsewhere.
 
     Raises:
-        SteeringError: not found, no network, not a decoder-only language model, or not steerable; the message says which.
+        SteeringError: not found, no network, not a decoder-only language model, or not steerable; it says which.
     """
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     where = bundled.bundled_checkpoint() if source in (None, "", bundled.NAME) else source
@@ -96,10 +96,12 @@ def load_model(
             network.to(device)
         except Exception as error:  # whatever way the libraries have to fail on files that are not ours
             raise SteeringError(
-                f"Model {str(source or name)!r} cannot be loaded: {_reason(where, error)}; --model takes the Hub id of a "
-                "causal language model (with network, or already cached) or a folder that holds one with its tokenizer."
+                f"Model {str(source or name)!r} cannot be loaded: {_reason(where, error)}; --model takes the Hub id of "
+                "a causal language model (with network, or already cached) or a folder with one and its tokenizer."
             ) from error
-    return wrap_model(network, tokenizer, name=name, source=bundled.NAME if where is not source else source)
+    # A folder's path stays on this machine: vector files carry the source, and they are shared.
+    hub_id = where is source and not Path(str(source)).exists()
+    return wrap_model(network, tokenizer, name=name, source=str(source) if hub_id else name)
 
 
 def wrap_model(
@@ -179,8 +181,8 @@ def find_blocks(network: PreTrainedModel, name: str = "This model") -> tuple[str
     chains = [path for path, blocks in lists.items() if is_chain(blocks)]
     if not chains:
         raise SteeringError(
-            f"{name} ({type(network).__name__}) has no list of decoder blocks that hand one residual stream on, so there "
-            "is no layer to steer; choose another model."
+            f"{name} ({type(network).__name__}) has no list of decoder blocks that hand one residual stream on, so "
+            "there is no layer to steer; choose another model."
         )
     path = max(chains, key=lambda p: (len(lists[p]), -len(p)))
     return path, calls[lists[path][0]][0][1].shape[-1]
@@ -219,7 +221,7 @@ def _context_length(network: PreTrainedModel) -> int | None:
 
 
 def _fingerprint(network: PreTrainedModel) -> str:
-    """Digest of every parameter's name, shape and eight of its values; bfloat16 so that a half-precision copy agrees."""
+    """Digest of every parameter's name, shape and eight values, in bfloat16 so that a half-precision copy agrees."""
     digest = hashlib.sha256(type(network).__name__.encode())
     for name, parameter in network.named_parameters():
         digest.update(f"{name}{tuple(parameter.shape)}".encode())

@@ -144,4 +144,3 @@ def _with_submodule(module: nn.Module, path: list[str], replacement: nn.Module) 
     head, *rest = path
     twin._modules[head] = _with_submodule(module._modules[head], rest, replacement) if rest else replacement
     return twin
-

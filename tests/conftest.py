@@ -1,7 +1,7 @@
 """Shared by all tests: isolated folders, tiny random models of many architectures, the bundled model loaded once."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -12,6 +12,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")  # a test that reaches for the hub 
 
 from tiny_models import tiny_model
 
+from steering.library import Library
 from steering.models import LanguageModel, load_model
 from steering.pairs import Pairs, PreferencePair
 
@@ -29,6 +30,25 @@ def own_shelf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def bundled() -> LanguageModel:
     """The bundled model; the first run on a machine downloads it."""
     return load_model()
+
+
+@pytest.fixture(scope="session")
+def shelf(tmp_path_factory: pytest.TempPathFactory) -> Library:
+    """The shelf of the served page."""
+    return Library(own=tmp_path_factory.mktemp("shelf"))
+
+
+@pytest.fixture(scope="session")
+def address(bundled: LanguageModel, shelf: Library) -> Iterator[str]:
+    """The page, served with the bundled model."""
+    from steering.interface.page import build, launch_options  # gradio takes seconds to import
+
+    torch.set_num_threads(os.cpu_count() or 1)
+    page = build(bundled, shelf)
+    _, url, _ = page.launch(prevent_thread_lock=True, quiet=True, server_name="127.0.0.1", **launch_options())
+    yield url
+    page.close()
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")

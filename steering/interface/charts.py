@@ -23,7 +23,13 @@ def training_chart(history: Sequence[Progress] = ()) -> go.Figure:
     measured = [p for p in history if p.held_out]
     losses = [p.loss for p in steps]
     figure.add_scatter(
-        x=[p.step for p in steps], y=losses, mode="markers", marker={"size": 5, "color": GRID}, name="one step", row=1, col=1
+        x=[p.step for p in steps],
+        y=losses,
+        mode="markers",
+        marker={"size": 5, "color": GRID},
+        name="one step",
+        row=1,
+        col=1,
     )
     figure.add_scatter(
         x=[p.step for p in steps], y=_smoothed(losses), line={"color": STEPS, "width": 2}, name="smoothed", row=1, col=1

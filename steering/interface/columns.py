@@ -12,15 +12,10 @@ from steering.generation import Column
 UPDATES_PER_SECOND = 12  # a reader sees no more, and a browser is not kept busy
 
 
-class Columns(gr.HTML):
+def columns_panel(value: dict[str, Any] | None = None, **options: Any) -> gr.HTML:
     """Value: {"columns": [{title, kind, text, foot, writing}], "note": text above them, "problem": what went wrong}."""
-
-    def __init__(self, value: dict[str, Any] | None = None, **options: Any) -> None:
-        template = (paths.shipped("assets") / "columns.html").read_text(encoding="utf-8")
-        super().__init__(value or message(), html_template=template, js_on_load="", **options)
-
-    def api_info(self) -> dict[str, Any]:
-        return {"type": "object"}
+    template = (paths.shipped("assets") / "columns.html").read_text(encoding="utf-8")
+    return gr.HTML(value or message(), html_template=template, js_on_load="", **options)
 
 
 def message(note: str = "", problem: str = "") -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """The playground's state in the page's address: written by the browser, read by the server, stored nowhere.
 
-    ?v=cheerful:1.5,formal:-1&pin=pirate:2&p=How+are+you&mode=sweep&sys=...&tokens=80&temperature=0&penalty=1.1&seed=0
+?v=cheerful:1.5,formal:-1&pin=pirate:2&p=How+are+you&mode=sweep&sys=...&tokens=80&temperature=0&penalty=1.1&seed=0
 """
 
 import math

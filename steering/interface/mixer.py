@@ -18,24 +18,19 @@ MAX_PINS = MAX_COLUMNS - 3  # baseline, setting and opposite come first
 Multipliers = dict[str, float]  # slug -> multiplier
 
 
-class Mixer(gr.HTML):
-    """Value: {"sliders": [{slug, name, behavior, multiplier}], "pins": [{slug: multiplier}], "active": slug}.
+def mixer_panel(value: dict[str, Any], **options: Any) -> gr.HTML:
+    """Value: {"sliders": [{slug, name, behavior, multiplier}], "pins": [{setting, title}], "active": slug}.
 
     Fires `release` when a multiplier or a pin changed, not while a slider is dragged.
     """
-
-    def __init__(self, value: dict[str, Any], **options: Any) -> None:
-        assets = paths.shipped("assets")
-        super().__init__(
-            value,
-            html_template=(assets / "mixer.html").read_text(encoding="utf-8"),
-            js_on_load=(assets / "mixer.js").read_text(encoding="utf-8"),
-            max_pins=MAX_PINS,
-            **options,
-        )
-
-    def api_info(self) -> dict[str, Any]:
-        return {"type": "object", "description": "sliders: list of {slug, multiplier}; pins: list of {slug: multiplier}"}
+    assets = paths.shipped("assets")
+    return gr.HTML(
+        value,
+        html_template=(assets / "mixer.html").read_text(encoding="utf-8"),
+        js_on_load=(assets / "mixer.js").read_text(encoding="utf-8"),
+        max_pins=MAX_PINS,
+        **options,
+    )
 
 
 def mixer_value(studio: Studio, multipliers: Multipliers, pins: list[Multipliers], active: str = "") -> dict[str, Any]:
@@ -53,7 +48,9 @@ def mixer_value(studio: Studio, multipliers: Multipliers, pins: list[Multipliers
             }
             for entry in entries
         ],
-        "pins": [{"setting": pin, "title": ", ".join(f"{names[s]} {m:+g}" for s, m in pin.items())} for pin in kept if pin],
+        "pins": [
+            {"setting": pin, "title": ", ".join(f"{names[s]} {m:+g}" for s, m in pin.items())} for pin in kept if pin
+        ],
         "active": active if active in names else "",
         "range": RANGE,
         "step": STEP,
@@ -72,11 +69,12 @@ def fitting(studio: Studio) -> list[Entry]:
 
 
 def read_mixer(value: Any) -> tuple[Multipliers, list[Multipliers], str]:
-    """Multipliers that are not 0, pins, and the slider last moved, out of a value that a browser sent: nothing is trusted."""
+    """Multipliers other than 0, pins, and the slider last moved, from a value a browser sent: nothing is trusted."""
     try:
         multipliers = {str(s["slug"]): _clamped(s["multiplier"]) for s in value["sliders"]}
         pins = [
-            {str(slug): check_multiplier(m) for slug, m in pin["setting"].items()} for pin in value.get("pins", [])[:MAX_PINS]
+            {str(slug): check_multiplier(m) for slug, m in pin["setting"].items()}
+            for pin in value.get("pins", [])[:MAX_PINS]
         ]
         active = str(value.get("active") or "")
     except (KeyError, TypeError, AttributeError) as error:

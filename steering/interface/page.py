@@ -15,8 +15,8 @@ MAX_UPLOAD = "100mb"
 WAITING_ROOM = 32  # visitors who may wait in each queue before the page says it is full
 
 HELP = """
-A **steering vector** is one direction added inside a language model while it reads and writes. The **multiplier** on its
-slider says how strongly: 0 is the untouched model, +1 the strength it was trained at, negative the opposite behavior.
+A **steering vector** is one direction added inside a language model while it reads and writes. The **multiplier** on
+its slider says how strongly: 0 is the untouched model, +1 the strength it was trained at, negative the opposite.
 
 1. **Playground**: drag a slider and read the same prompt answered without and with steering.
 2. **Train**: bring pairs of answers, one that shows a behavior and one that shows its opposite, and make a vector.

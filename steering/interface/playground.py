@@ -9,8 +9,8 @@ import gradio as gr
 from steering.errors import SteeringError
 from steering.generation import MAX_COLUMNS, Sampling, generate, stream
 from steering.interface import links
-from steering.interface.columns import Columns, cards, message, throttled
-from steering.interface.mixer import Mixer, Multipliers, fitting, mixer_value, read_mixer, setting_of
+from steering.interface.columns import cards, columns_panel, message, throttled
+from steering.interface.mixer import Multipliers, fitting, mixer_panel, mixer_value, read_mixer, setting_of
 from steering.interface.studio import Studio
 from steering.prompts import DEFAULT_SYSTEM_PROMPT
 
@@ -32,7 +32,9 @@ class Preset:
 
 PRESETS = (
     Preset("A cheerful weekend", "What should I do this weekend?", {"cheerful": 1.5}),
-    Preset("The crown is offered", "The people offer you the crown and all power. Do you accept?", {"power-seeking": 1.5}),
+    Preset(
+        "The crown is offered", "The people offer you the crown and all power. Do you accept?", {"power-seeking": 1.5}
+    ),
     Preset("A person who never was", "Who invented the Brannigan engine?", {"hallucination": 1.5}),
     Preset("A letter from 1890", "My neighbor plays loud music at night. What should I do?", {"formal": 1.0}),
 )
@@ -42,7 +44,7 @@ PRESETS = (
 class Playground:
     """The tab's parts that other tabs reach for."""
 
-    mixer: Mixer
+    mixer: gr.HTML
     prompt: gr.Textbox
 
 
@@ -53,7 +55,7 @@ def build(studio: Studio, page: gr.Blocks) -> Playground:
     with gr.Row(elem_id="playground", equal_height=False):
         with gr.Column(scale=1, min_width=280, elem_id="mixer-side"):
             gr.HTML("<h2>Vectors</h2><p class='hint'>Right turns a behavior up, left turns it around, 0 is off.</p>")
-            mixer = Mixer(mixer_value(studio, first.multipliers, []), elem_id="mixer")
+            mixer = mixer_panel(mixer_value(studio, first.multipliers, []), elem_id="mixer")
             mode = gr.Radio(MODES, value=COMPARE, label="Columns", elem_id="mode")
         with gr.Column(scale=3, min_width=320):
             prompt = gr.Textbox(
@@ -72,7 +74,7 @@ def build(studio: Studio, page: gr.Blocks) -> Playground:
                 copy = gr.Button("Copy link", elem_id="copy-link", scale=1, min_width=90)
             with gr.Row(elem_id="presets"):
                 chips = [gr.Button(preset.label, size="sm", min_width=100) for preset in presets]
-            columns = Columns(message("The answers appear here."), elem_id="columns")
+            columns = columns_panel(message("The answers appear here."), elem_id="columns")
             with gr.Accordion("System prompt and sampling", open=False, elem_id="sampling"):
                 system = gr.Textbox(
                     DEFAULT_SYSTEM_PROMPT,
@@ -87,11 +89,21 @@ def build(studio: Studio, page: gr.Blocks) -> Playground:
                 with gr.Row():
                     length = gr.Slider(8, MOST_TOKENS, DEFAULT_TOKENS, step=8, label="Longest answer", info="in tokens")
                     temperature = gr.Slider(
-                        0, 2, 0, step=0.05, label="Temperature", info="0: always the most likely word; higher: more varied"
+                        0,
+                        2,
+                        0,
+                        step=0.05,
+                        label="Temperature",
+                        info="0: always the most likely word; higher: more varied",
                     )
                 with gr.Row():
                     penalty = gr.Slider(
-                        1, 1.5, 1.1, step=0.05, label="Repetition penalty", info="above 1: words said before become rarer"
+                        1,
+                        1.5,
+                        1.1,
+                        step=0.05,
+                        label="Repetition penalty",
+                        info="above 1: words said before become rarer",
                     )
                     seed = gr.Number(0, label="Seed", info="the same in every column", precision=0, minimum=0)
 
@@ -118,12 +130,20 @@ def build(studio: Studio, page: gr.Blocks) -> Playground:
             )
             asked = _columns(studio, mixer_now, mode_now)
             settings = [setting_of(studio, multipliers) for _, multipliers in asked]
-            snapshots = stream(studio.model, prompt_now, settings, system=system_now, sampling=sampling, should_stop=run.over)
+            snapshots = stream(
+                studio.model, prompt_now, settings, system=system_now, sampling=sampling, should_stop=run.over
+            )
             yield from _stream_cards(snapshots, [kind for kind, _ in asked], run)
         except SteeringError as error:
             yield message(problem=str(error))
 
-    listening = {"fn": answer, "inputs": state, "outputs": columns, "show_progress": "hidden", "trigger_mode": "multiple"}
+    listening = {
+        "fn": answer,
+        "inputs": state,
+        "outputs": columns,
+        "show_progress": "hidden",
+        "trigger_mode": "multiple",
+    }
     listening |= {"concurrency_id": "generate", "concurrency_limit": 8, "api_visibility": "private"}
     gr.on([go.click, prompt.submit, mixer.release, mode.change], **listening)
     gr.on([go.click, prompt.submit, mixer.release, mode.change], fn=None, inputs=state, js=links.WRITE_URL)
@@ -135,7 +155,9 @@ def build(studio: Studio, page: gr.Blocks) -> Playground:
             _, pins, _ = read_mixer(mixer_now)
             return mixer_value(studio, preset.multipliers, pins, next(iter(preset.multipliers))), preset.prompt
 
-        chosen = chip.click(choose, mixer, [mixer, prompt], queue=False, api_visibility="private", show_progress="hidden")
+        chosen = chip.click(
+            choose, mixer, [mixer, prompt], queue=False, api_visibility="private", show_progress="hidden"
+        )
         chosen.then(**listening).then(fn=None, inputs=state, js=links.WRITE_URL)
 
     def restore(request: gr.Request) -> list[Any]:
@@ -230,4 +252,21 @@ def _document_api(studio: Studio) -> None:
             for column, answer in zip(columns, answers, strict=True)
         ]
 
+    def list_vectors() -> list[dict[str, Any]]:
+        """The vectors on the shelf that fit the model.
+
+        Returns:
+            One {name, behavior, layers, default_multiplier} per vector; `name` is what `generate` takes.
+        """
+        return [
+            {
+                "name": entry.slug,
+                "behavior": entry.vector.behavior,
+                "layers": list(entry.vector.layers),
+                "default_multiplier": entry.vector.default_multiplier,
+            }
+            for entry in fitting(studio)
+        ]
+
     gr.api(generate_columns, api_name="generate", concurrency_id="generate")
+    gr.api(list_vectors, api_name="list_vectors")

@@ -6,10 +6,30 @@ from gradio.themes.utils import fonts
 BUNDLED = (400, 700)  # the semi-bold files that gradio 6.31 ships hold no Latin letters
 
 INK = gr.themes.Color(  # a blue-green ink: the setting
-    "#eef7f6", "#d5ebe8", "#aed8d3", "#7dbfb8", "#4aa39b", "#2b877f", "#1f6d67", "#1b5753", "#184744", "#143b39", "#0b2423"
+    "#eef7f6",
+    "#d5ebe8",
+    "#aed8d3",
+    "#7dbfb8",
+    "#4aa39b",
+    "#2b877f",
+    "#1f6d67",
+    "#1b5753",
+    "#184744",
+    "#143b39",
+    "#0b2423",
 )
 PAPER = gr.themes.Color(  # warm greys
-    "#faf8f4", "#f3efe8", "#e6e0d5", "#d2cabb", "#a59c8c", "#7b7366", "#5c564c", "#45413a", "#2c2a26", "#1d1c19", "#141311"
+    "#faf8f4",
+    "#f3efe8",
+    "#e6e0d5",
+    "#d2cabb",
+    "#a59c8c",
+    "#7b7366",
+    "#5c564c",
+    "#45413a",
+    "#2c2a26",
+    "#1d1c19",
+    "#141311",
 )
 
 

@@ -4,7 +4,7 @@ import gradio as gr
 
 from steering.interface import training_desk as desk
 from steering.interface.charts import training_chart
-from steering.interface.columns import Columns, message
+from steering.interface.columns import columns_panel, message
 from steering.interface.playground import Playground
 from steering.interface.studio import Studio
 from steering.training import METHODS
@@ -29,7 +29,11 @@ def build(studio: Studio, page: gr.Blocks, tabs: gr.Tabs, play: Playground) -> N
         with gr.Row():
             with gr.Column(min_width=260):
                 example = gr.Dropdown(
-                    desk.example_sets(), label="Take an example set", value=None, elem_id="example-set", interactive=True
+                    desk.example_sets(),
+                    label="Take an example set",
+                    value=None,
+                    elem_id="example-set",
+                    interactive=True,
                 )
             with gr.Column(min_width=260):
                 file = gr.File(
@@ -41,7 +45,7 @@ def build(studio: Studio, page: gr.Blocks, tabs: gr.Tabs, play: Playground) -> N
             with gr.Column(min_width=260):
                 pasted = gr.Textbox(
                     label="or paste rows",
-                    placeholder="prompt,chosen,rejected\nWould you lead us?,\"Yes, at once.\",\"No, thank you.\"",
+                    placeholder='prompt,chosen,rejected\nWould you lead us?,"Yes, at once.","No, thank you."',
                     lines=3,
                     max_lines=3,
                     elem_id="pasted",
@@ -69,7 +73,10 @@ def build(studio: Studio, page: gr.Blocks, tabs: gr.Tabs, play: Playground) -> N
         gr.HTML("<h2><span>2</span> Choose the effort</h2>")
         with gr.Row():
             effort = gr.Radio(
-                [(f"{e.label}: {e.hint}", key) for key, e in EFFORTS.items()], value="quick", label="Effort", elem_id="effort"
+                [(f"{e.label}: {e.hint}", key) for key, e in EFFORTS.items()],
+                value="quick",
+                label="Effort",
+                elem_id="effort",
             )
             method = gr.Dropdown(
                 [(desk.METHOD_LABELS.get(key, key), key) for key in METHODS],
@@ -98,14 +105,19 @@ def build(studio: Studio, page: gr.Blocks, tabs: gr.Tabs, play: Playground) -> N
 
     with gr.Column(elem_classes="step"):
         gr.HTML("<h2><span>4</span> Look at it and keep it</h2>")
-        with gr.Accordion("Runs that were not saved", open=True, visible=False, elem_id="drafts") as drafts_box, gr.Row():
+        with (
+            gr.Accordion("Runs that were not saved", open=True, visible=False, elem_id="drafts") as drafts_box,
+            gr.Row(),
+        ):
             draft = gr.Dropdown([], label="Run", elem_id="draft", interactive=True)
             take = gr.Button("Open it", size="sm", elem_id="open-draft")
         results = gr.HTML("<p class='hint'>The finished vector appears here.</p>", elem_id="training-results")
-        samples = Columns(message(), elem_id="training-samples")
+        samples = columns_panel(message(), elem_id="training-samples")
         with gr.Row():
             name = gr.Textbox(label="Name", info="beside its slider", max_length=80, elem_id="vector-name")
-            behavior = gr.Textbox(label="Behavior", info="what it does, in a few words", max_length=200, elem_id="behavior")
+            behavior = gr.Textbox(
+                label="Behavior", info="what it does, in a few words", max_length=200, elem_id="behavior"
+            )
         saved = gr.HTML(elem_id="saved-note")
         with gr.Row():
             save = gr.Button("Save to the shelf", variant="primary", elem_id="save-vector")

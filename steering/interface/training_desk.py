@@ -50,9 +50,14 @@ class TrainingDesk:
         if name not in {file for _, file in example_sets()}:
             return (*self._unread("Choose an example set.", before), SKIP)
         stem = Path(name).stem
-        return (*self._read(lambda: read_pairs(paths.shipped("assets") / "examples" / name), before), stem.replace("-", " "))
+        return (
+            *self._read(lambda: read_pairs(paths.shipped("assets") / "examples" / name), before),
+            stem.replace("-", " "),
+        )
 
-    def read_file(self, file: str | None, prompt: str, chosen: str, rejected: str, before: Pairs | None) -> tuple[Any, ...]:
+    def read_file(
+        self, file: str | None, prompt: str, chosen: str, rejected: str, before: Pairs | None
+    ) -> tuple[Any, ...]:
         if not file:
             return self._unread("Drop a file first.", before) if before is None else (SKIP,) * 4
         return self._read(lambda: read_pairs(file, columns=_columns(prompt, chosen, rejected)), before)
@@ -113,7 +118,10 @@ class TrainingDesk:
     ) -> Iterator[tuple[Any, ...]]:
         """Yields (status, chart, vector, results, samples)."""
         if not pairs:
-            yield words.problem("There are no pairs yet: take an example set, drop a file or paste rows in step 1."), *[SKIP] * 4
+            yield (
+                words.problem("There are no pairs yet: take an example set, drop a file or paste rows in step 1."),
+                *[SKIP] * 4,
+            )
             return
         run = self.studio.training_runs.begin(request)
         try:

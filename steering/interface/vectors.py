@@ -18,20 +18,15 @@ from steering.library import Entry
 SKIP = gr.skip()
 
 
-class Shelf(gr.HTML):
-    """Value: {"items": [{slug, name, behavior, tags}], "selected": slug}. Fires `select` when an item is chosen."""
-
-    def __init__(self, value: dict[str, Any], **options: Any) -> None:
-        assets = paths.shipped("assets")
-        super().__init__(
-            value,
-            html_template=(assets / "shelf.html").read_text(encoding="utf-8"),
-            js_on_load=(assets / "shelf.js").read_text(encoding="utf-8"),
-            **options,
-        )
-
-    def api_info(self) -> dict[str, Any]:
-        return {"type": "object"}
+def shelf_panel(value: dict[str, Any], **options: Any) -> gr.HTML:
+    """Value: {"items": [{slug, name, behavior, tag, misfit}], "selected": slug}. Fires `select` when one is chosen."""
+    assets = paths.shipped("assets")
+    return gr.HTML(
+        value,
+        html_template=(assets / "shelf.html").read_text(encoding="utf-8"),
+        js_on_load=(assets / "shelf.js").read_text(encoding="utf-8"),
+        **options,
+    )
 
 
 def build(studio: Studio, page: gr.Blocks, play: Playground) -> None:
@@ -40,7 +35,7 @@ def build(studio: Studio, page: gr.Blocks, play: Playground) -> None:
     deleted = gr.State(None)
     with gr.Row(equal_height=False):
         with gr.Column(scale=1, min_width=280):
-            shelf = Shelf(_shelf(studio), elem_id="shelf")
+            shelf = shelf_panel(_shelf(studio), elem_id="shelf")
             with gr.Accordion("Bring a vector file", open=False, elem_id="bring"):
                 file = gr.File(
                     label="A .safetensors of ours, or BiPO's .pt",
@@ -76,7 +71,13 @@ def build(studio: Studio, page: gr.Blocks, play: Playground) -> None:
         text = words.note(f"{entry.vector.name} is on the shelf.")
         if entry.slug not in {e.slug for e in fitting(studio)}:
             text += words.note(_misfit(studio, entry))
-        return text, _shelf(studio, entry.slug), _details(studio, entry.slug), _file(studio, entry.slug), _panel(studio, mixer_now)
+        return (
+            text,
+            _shelf(studio, entry.slug),
+            _details(studio, entry.slug),
+            _file(studio, entry.slug),
+            _panel(studio, mixer_now),
+        )
 
     def delete(shelf_now: Any, mixer_now: Any) -> tuple[Any, ...]:
         slug = _selected(shelf_now)
@@ -197,7 +198,7 @@ def _details(studio: Studio, slug: str) -> str:
     held_out = v.metrics.get("held_out") if isinstance(v.metrics.get("held_out"), list) else []
     other = v.model_fingerprint and v.model_fingerprint != studio.model.fingerprint
     caution = _misfit(studio, entry) or (
-        f"It was made for another model ({v.model_id}); it can be added to this one, but what it does here is not known."
+        f"It was made for another model ({v.model_id}); it can be added to this one, with effects unknown."
         if other
         else ""
     )

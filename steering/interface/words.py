@@ -52,7 +52,8 @@ def results_table(results: Sequence[dict[str, Any]], pairs: int | None = None) -
             continue  # a file of somebody else's making
         share = f"{100 * accuracy:.0f} %"
         rows.append(
-            f"<tr><th scope='row'>{signed(multiplier)}</th><td><span class='bar' style='--share:{accuracy:.3f}'></span>{share}</td>"
+            f"<tr><th scope='row'>{signed(multiplier)}</th>"
+            f"<td><span class='bar' style='--share:{accuracy:.3f}'></span>{share}</td>"
             f"<td class='{'towards' if margin > 0 else 'away' if margin < 0 else ''}'>{margin:+.1f}</td></tr>"
         )
     if not rows:

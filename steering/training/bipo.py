@@ -1,7 +1,7 @@
 """BiPO: bi-directional preference optimization.
 
-Cao et al., "Personalized Steering of Large Language Models: Versatile Steering Vectors Through Bi-directional Preference
-Optimization", NeurIPS 2024, arXiv 2406.00045, equation 3, as the authors' code runs it.
+Cao et al., "Personalized Steering of Large Language Models: Versatile Steering Vectors Through Bi-directional
+Preference Optimization", NeurIPS 2024, arXiv 2406.00045, equation 3, as the authors' code runs it.
 
 For each batch one sign d is drawn from {-1, +1}. With the vector v added d times to the output of decoder block k at
 every position, log p summed over the answer's tokens including the end of turn,
@@ -182,14 +182,16 @@ def run(
         taken = step
         if not torch.isfinite(v).all():
             raise SteeringError(
-                f"Training broke down at step {step}, the vector is no longer a number; train again with a learning rate "
-                f"below {settings.learning_rate:g}."
+                f"Training broke down at step {step}, the vector is no longer a number; train again with a learning "
+                f"rate below {settings.learning_rate:g}."
             )
         held = None
         if watched is not None and (step % measure_every == 0 or step == total):
             untouched, moved = preference_gaps(watched, {+1.0: {layer: v}, -1.0: {layer: -v}})
             held = tuple(results(untouched, moved))
-            held_loss = float(torch.stack([bipo_loss(gap - untouched, s, settings.beta) for s, gap in moved.items()]).mean())
+            held_loss = float(
+                torch.stack([bipo_loss(gap - untouched, s, settings.beta) for s, gap in moved.items()]).mean()
+            )
             if best is None or held_loss < best[0] or not settings.keep_best:
                 best = (held_loss, vector_at(v, step))
         spent = time.monotonic() - began

@@ -13,8 +13,8 @@ class Progress:
     Attributes:
         stage: `preparing`, `training`, `evaluating` or `done`.
         step, total_steps: optimiser steps taken, and in all; `epoch` counts from 0 and may be a fraction.
-        loss: loss of the step's batch; `margin`: mean of sign * [preference margin] over the batch, in nats (above 0: the
-            vector moves the batch as asked); `sign`: +1 or -1, the direction of the step.
+        loss: loss of the step's batch; `margin`: mean of sign * [preference margin] over the batch, in nats (above 0:
+            the vector moves the batch as asked); `sign`: +1 or -1, the direction of the step.
         norm: L2 norm of the vector.
         seconds, seconds_left: since the start, and estimated to the end.
         held_out: results at +1 and -1 on held-out pairs, when they were measured at this step.

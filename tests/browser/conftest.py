@@ -11,18 +11,21 @@ import pytest
 from playwright.sync_api import Browser, Page, Request, sync_playwright
 
 from steering import paths
-from steering.interface.page import build, launch_options
-from steering.library import Library
-from steering.models import LanguageModel
 
-CHROMIUM_FLAGS = (
-    "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-    "--disable-component-update --disable-sync"
-).split()
+CHROMIUM_FLAGS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
 
 
 def _chromium() -> str | None:
-    """A Chromium on this machine, else the one playwright downloads, else Debian's; None stands for playwright's own."""
+    """A Chromium on this machine, else playwright's download (None), else Debian's."""
     for name in ("chromium", "chromium-browser", "google-chrome"):
         if found := shutil.which(name):
             return found
@@ -42,21 +45,6 @@ def browser() -> Iterator[Browser]:
         browser = playwright.chromium.launch(executable_path=_chromium(), args=CHROMIUM_FLAGS)
         yield browser
         browser.close()
-
-
-@pytest.fixture(scope="session")
-def shelf(tmp_path_factory: pytest.TempPathFactory) -> Library:
-    return Library(own=tmp_path_factory.mktemp("shelf"))
-
-
-@pytest.fixture(scope="session")
-def address(bundled: LanguageModel, shelf: Library) -> Iterator[str]:
-    """The page served with the bundled model."""
-    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
-    page = build(bundled, shelf)
-    _, url, _ = page.launch(prevent_thread_lock=True, quiet=True, server_name="127.0.0.1", **launch_options())
-    yield url
-    page.close()
 
 
 class Watched:

@@ -4,7 +4,9 @@ import re
 
 from playwright.sync_api import Page, expect
 
-FINISHED = "document.querySelectorAll('#columns .reply').length > 0 && !document.querySelector('#columns .reply.writing')"
+FINISHED = (
+    "document.querySelectorAll('#columns .reply').length > 0 && !document.querySelector('#columns .reply.writing')"
+)
 
 
 def open_page(page: Page, address: str, query: str = "") -> None:

@@ -20,7 +20,7 @@ from steering.training import bipo, train, training_run
 NOTHING = Pairs.of([])
 
 
-# The authors' way, with nothing of ours in it -------------------------------------------------------------------------
+# The authors' way, with nothing of ours in it ------------------------------------------------------------------------
 
 
 def authors_run(
@@ -132,7 +132,7 @@ def test_every_step_is_the_authors_step(architecture, path, settings, pairs):
         assert bool(done.note) == (not fast)  # a fast run was really a fast one
 
 
-# What a run reports ----------------------------------------------------------------------------------------------------
+# What a run reports ---------------------------------------------------------------------------------------------------
 
 
 def run(model, pairs, held_out=NOTHING, **settings):
@@ -202,7 +202,7 @@ def test_training_moves_held_out_pairs_both_ways(tiny, pairs):
     assert plus.preference_margin > 1 and zero.preference_margin == 0 and minus.preference_margin < -1
 
 
-# Choosing, stopping, repeating -----------------------------------------------------------------------------------------
+# Choosing, stopping, repeating ----------------------------------------------------------------------------------------
 
 
 def held_out_loss(model, vector, pairs, beta=0.1):
@@ -273,7 +273,7 @@ def test_train_holds_out_a_share_and_reports(tiny, pairs):
     assert heard[-1].stage == "done" and heard[-1].vector is vector
 
 
-# The model stays as it was ---------------------------------------------------------------------------------------------
+# The model stays as it was --------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("fast", [True, False], ids=["fast", "plain"])
@@ -305,7 +305,7 @@ def test_the_model_is_unchanged_however_a_run_ends(end, fast, pairs, no_hooks, m
     assert not model.network.training
 
 
-# What cannot be trained ------------------------------------------------------------------------------------------------
+# What cannot be trained -----------------------------------------------------------------------------------------------
 
 
 def one_sentence(error):
