@@ -272,7 +272,7 @@ def _list(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
         ]
     }
     width = max((len(e.slug) for e in entries), default=0)
-    return answer, "\n".join(f"{e.slug:{width}}  {e.vector.behavior}" for e in entries)
+    return answer, "\n".join(f"{e.slug:{width}}  {e.vector.behavior}".rstrip() for e in entries)
 
 
 def _show(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
@@ -318,7 +318,7 @@ def _multiplier(text: str, option: str) -> float:
     from steering.vectors import check_multiplier
 
     try:
-        return check_multiplier(text)
+        return check_multiplier(text.strip() or "''")
     except SteeringError as error:
         raise SteeringError(f"{option}: {error}") from error
 

@@ -17,7 +17,11 @@ from steering.prompts import conversation
 from steering.vectors import SteeringVector
 
 PROMPT = "Hello"
-CACHES = ["llama", "gemma2", "gpt2", "bloom", "mpt", "qwen3_next", "mamba", "gemma3"]  # each kind of cache, and none
+CACHES = {  # each kind of cache, and none; gemma2's window is shorter than the prompt
+    **dict.fromkeys(["llama", "gpt2", "bloom", "mpt", "qwen3_next", "mamba", "gemma3"], {}),
+    "gemma2": {"sliding_window": 64},
+}
+NO_REPEATS = 4.0  # a random model says one token for ever, whatever happens to it; with this penalty it cannot
 SAMPLED = {"temperature": 1.3, "top_p": 0.95, "top_k": 60, "repetition_penalty": 1.2, "seed": 7}
 
 
@@ -85,20 +89,21 @@ def scripted(monkeypatch):
 # The same answers as transformers gives ------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("architecture", CACHES)
-def test_columns_are_what_transformers_generates(architecture):
-    model = tiny_model(architecture)
+@pytest.mark.parametrize("architecture, changes", CACHES.items(), ids=CACHES)
+def test_columns_are_what_transformers_generates(architecture, changes):
+    model = tiny_model(architecture, **changes)
     one, two = vector(1, seed=1), vector(0, 3, seed=2)
     settings = [{}, {one: 1.0}, {one: -2.0, two: 0.5}]
-    columns = generate(model, PROMPT, settings, max_new_tokens=10)
-    for column, setting in zip(columns, settings, strict=True):
-        ids, text = by_transformers(model, setting)
-        assert (column.text, column.tokens, column.finished) == (text, len(ids), True)
-        assert column.setting is setting
+    for penalty in (1.0, NO_REPEATS):
+        columns = generate(model, PROMPT, settings, max_new_tokens=10, repetition_penalty=penalty)
+        for column, setting in zip(columns, settings, strict=True):
+            ids, text = by_transformers(model, setting, repetition_penalty=penalty)
+            assert (column.text, column.tokens, column.finished) == (text, len(ids), True)
+            assert column.setting is setting
     assert len({column.text for column in columns}) == 3
 
 
-@pytest.mark.parametrize("sampling", [{}, SAMPLED], ids=["greedy", "sampled"])
+@pytest.mark.parametrize("sampling", [{"repetition_penalty": NO_REPEATS}, SAMPLED], ids=["greedy", "sampled"])
 @pytest.mark.parametrize("architecture", ["llama", "bloom", "qwen3_next"])
 def test_a_column_does_not_depend_on_the_others(architecture, sampling):
     model = tiny_model(architecture)
@@ -161,6 +166,9 @@ def test_a_sampled_answer_by_hand(tiny):
         chosen = int((sampling.processors()(tokens, logits) + noise.next(260)).argmax())
         written.append(chosen)
         tokens = torch.cat([tokens, torch.tensor([[chosen]])], dim=1)
+        if chosen in tiny.stop_tokens:
+            break
+    assert len(written) > 2
     assert generate(tiny, PROMPT, sampling=sampling)[0].text == tiny.tokenizer.decode(written, skip_special_tokens=True)
 
 
@@ -214,18 +222,19 @@ def test_top_k_of_one_is_greedy(tiny):
 # Ending --------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("architecture", CACHES)
-def test_finished_rows_leave_the_batch_and_the_others_go_on_unchanged(architecture, passes):
-    model = tiny_model(architecture)
+@pytest.mark.parametrize("architecture, changes", CACHES.items(), ids=CACHES)
+def test_finished_rows_leave_the_batch_and_the_others_go_on_unchanged(architecture, changes, passes):
+    model = tiny_model(architecture, **changes)
     settings = [{}, {vector(1, seed=1): 2.0}, {vector(1, seed=2): 2.0}, {vector(1, seed=3): 2.0}]
-    long = [by_transformers(model, setting, max_new_tokens=12, eos_token_id=None)[0] for setting in settings]
+    options = {"max_new_tokens": 12, "repetition_penalty": NO_REPEATS}
+    long = [by_transformers(model, setting, eos_token_id=None, **options)[0] for setting in settings]
     stops = {long[1][2], long[3][5]}  # some row ends at its third token, some at its sixth at the latest
     model.network.generation_config.eos_token_id = list(stops)
     lengths = [next((i for i, token in enumerate(ids, 1) if token in stops), 12) for ids in long]
     assert min(lengths) < max(lengths)
 
     rows = passes(model)
-    columns = generate(model, PROMPT, settings, max_new_tokens=12)
+    columns = generate(model, PROMPT, settings, **options)
 
     assert [column.tokens for column in columns] == lengths
     assert [column.text for column in columns] == [
@@ -317,7 +326,7 @@ def test_no_hook_between_tokens_after_closing_or_after_failing(tiny, no_hooks, m
 def test_two_visitors_at_once_get_what_each_gets_alone(tiny):
     runs = {
         "one": ([{}, {vector(1, seed=1): 2.0}], {"seed": 1, "temperature": 1.0}),
-        "two": ([{vector(1, 2, seed=2): -2.0}, {}, {vector(3, seed=3): 1.0}], {}),
+        "two": ([{vector(1, 2, seed=2): -2.0}, {}, {vector(3, seed=3): 1.0}], {"repetition_penalty": NO_REPEATS}),
     }
     alone = {
         name: [column.text for column in generate(tiny, PROMPT, settings, max_new_tokens=25, **options)]
@@ -342,8 +351,10 @@ def test_two_visitors_at_once_get_what_each_gets_alone(tiny):
 
 def test_interleaved_runs_on_one_thread_do_not_touch_each_other(tiny):
     settings = [{vector(1, seed=1): 2.0}], [{vector(2, seed=2): 2.0}]
-    alone = [generate(tiny, PROMPT, columns, max_new_tokens=10)[0].text for columns in settings]
-    pairs = zip(*(stream(tiny, PROMPT, columns, max_new_tokens=10) for columns in settings), strict=True)
+    options = {"max_new_tokens": 10, "repetition_penalty": NO_REPEATS}
+    alone = [generate(tiny, PROMPT, columns, **options)[0].text for columns in settings]
+    assert alone[0] != alone[1]
+    pairs = zip(*(stream(tiny, PROMPT, columns, **options) for columns in settings), strict=True)
     *_, last = pairs
     assert [shot[0].text for shot in last] == alone
 

@@ -1,8 +1,10 @@
 """The page: header and tabs, and the server it runs on."""
 
 import os
+from html import escape
 
 import gradio as gr
+import torch
 
 from steering import paths
 from steering.interface import playground, train, vectors
@@ -31,8 +33,9 @@ def build(model: LanguageModel, library: Library | None = None) -> gr.Blocks:
     studio = Studio(model, library or Library())
     with gr.Blocks(title="Steering Playground", fill_width=True, analytics_enabled=False) as page:
         with gr.Row(elem_id="masthead"):
-            gr.HTML(_masthead(model), elem_id="masthead-title")
-            with gr.Accordion("What is this?", open=False, elem_id="help"):
+            with gr.Column(min_width=300):
+                gr.HTML(_masthead(model))
+            with gr.Column(min_width=300), gr.Accordion("What is this?", open=False, elem_id="help"):
                 gr.Markdown(HELP)
         with gr.Tabs(elem_id="tabs") as tabs:
             with gr.Tab("Playground", id="playground"):
@@ -74,13 +77,9 @@ def launch_options() -> dict[str, object]:
 
 
 def _masthead(model: LanguageModel) -> str:
-    import html
-
-    import torch
-
     threads = torch.get_num_threads()
     device = f"CPU, {threads} threads" if model.device.type == "cpu" else str(model.device).upper()
     return (
         '<div class="masthead"><h1>Steering Playground</h1>'
-        f'<p><span class="badge">{html.escape(model.name)}</span> {device}</p></div>'
+        f'<p><span class="badge">{escape(model.name)}</span> {device}</p></div>'
     )

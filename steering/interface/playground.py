@@ -11,7 +11,7 @@ from steering.generation import MAX_COLUMNS, Sampling, generate, stream
 from steering.interface import links
 from steering.interface.columns import cards, columns_panel, message, throttled
 from steering.interface.mixer import Multipliers, fitting, mixer_panel, mixer_value, read_mixer, setting_of
-from steering.interface.studio import Studio
+from steering.interface.studio import TURN, Studio
 from steering.prompts import DEFAULT_SYSTEM_PROMPT
 
 SWEEP = (-2.0, -1.0, 0.0, 1.0, 2.0)
@@ -107,6 +107,7 @@ def build(studio: Studio, page: gr.Blocks) -> Playground:
                     )
                     seed = gr.Number(0, label="Seed", info="the same in every column", precision=0, minimum=0)
 
+    turn = gr.Number(0, visible="hidden")
     state = [mixer, prompt, mode, system, length, temperature, penalty, seed]
 
     def answer(
@@ -118,9 +119,13 @@ def build(studio: Studio, page: gr.Blocks) -> Playground:
         temperature_now: float,
         penalty_now: float,
         seed_now: float,
+        turn_now: float,
         request: gr.Request,
     ) -> Iterator[dict[str, Any]]:
-        run = studio.runs.begin(request)
+        run = studio.runs.begin(request, turn_now)
+        if run.superseded():  # overtaken on the way here
+            yield gr.skip()
+            return
         try:
             sampling = Sampling(
                 max_new_tokens=int(length_now),
@@ -139,7 +144,8 @@ def build(studio: Studio, page: gr.Blocks) -> Playground:
 
     listening = {
         "fn": answer,
-        "inputs": state,
+        "inputs": [*state, turn],
+        "js": TURN,
         "outputs": columns,
         "show_progress": "hidden",
         "trigger_mode": "multiple",

@@ -10,23 +10,28 @@ import gradio as gr
 from steering.library import Library
 from steering.models import LanguageModel
 
+TURN = """
+(...values) => { values[values.length - 1] = performance.timeOrigin + performance.now(); return values; }
+"""  # sent as the last input: requests may overtake each other on their way, and the browser knows their order
+
 
 class Runs:
     """Each visitor's latest run. Starting a new one ends the one before; so does stopping."""
 
     def __init__(self) -> None:
-        self._latest: dict[str, int] = defaultdict(int)
-        self._stopped: dict[str, int] = defaultdict(int)
+        self._latest: dict[str, float] = defaultdict(float)
+        self._stopped: dict[str, float] = defaultdict(float)
         self._lock = threading.Lock()
 
-    def begin(self, request: gr.Request | None) -> "Run":
+    def begin(self, request: gr.Request | None, turn: float | None = None) -> "Run":
+        """A new run; `turn` is its place in the browser's order, by default after all that came before."""
         visitor = visitor_of(request)
         with self._lock:
-            self._latest[visitor] += 1
-            number = self._latest[visitor]
+            mine = self._latest[visitor] + 1 if turn is None else float(turn)
+            self._latest[visitor] = max(self._latest[visitor], mine)
         return Run(
-            superseded=lambda: self._latest.get(visitor) != number,
-            stopped=lambda: self._stopped.get(visitor, 0) >= number,
+            superseded=lambda: self._latest.get(visitor) != mine,
+            stopped=lambda: self._stopped.get(visitor, 0) >= mine,
         )
 
     def stop(self, request: gr.Request) -> None:

@@ -101,7 +101,7 @@ def test_pasted_rows_and_edits_in_the_table(page: Page, address: str) -> None:
     page.locator("#read-pasted").click()
     expect(page.locator("#pairs-report")).to_contain_text("2 pairs kept")
     page.get_by_role("button", name="Look at the pairs and edit them").click()
-    cell = page.locator("#pairs-table td:visible", has_text="Gladly.").first
+    cell = page.locator("#pairs-table span[data-editable]", has_text="Gladly.").first
     cell.dblclick()
     page.keyboard.press("Control+A")
     page.keyboard.type("Never.")

@@ -38,7 +38,7 @@ def test_columns_equal_the_librarys(client: Client, bundled: LanguageModel, shel
     [
         ({"prompt": "  ", "columns": [{}]}, "prompt is empty"),
         ({"prompt": "Hi", "columns": [{"nobody": 1}]}, "no vector 'nobody'"),
-        ({"prompt": "Hi", "columns": [{"cheerful": 1e9}]}, "not a number from"),
+        ({"prompt": "Hi", "columns": [{"cheerful": 1e9}]}, "not a number between"),
         ({"prompt": "Hi", "columns": [{}] * 9}, "9 columns"),
         ({"prompt": "Hi", "columns": [{"../../etc/passwd": 1}]}, "no vector"),
         ({"prompt": "Hi", "columns": [{"/etc/x.safetensors": 1}]}, "no vector"),
