@@ -51,7 +51,7 @@ class Library:
     """
 
     def __init__(self, own: Path | None = None, shipped: Path | None = None) -> None:
-        self.own = (own or paths.data_dir() / "vectors").absolute()
+        self.own = (own or _own_folder()).absolute()
         self.shipped = (shipped or paths.shipped("vectors")).absolute()
         self.drafts = Drafts(self.own / ".drafts")
         self.problems: list[str] = []
@@ -195,6 +195,14 @@ class Library:
             except OSError as error:
                 reason = error.strerror or error
                 raise SteeringError(f"{self.own}: cannot be changed ({reason}); set STEERING_DATA_DIR.") from error
+
+
+def _own_folder() -> Path:
+    try:
+        return paths.data_dir() / "vectors"
+    except (OSError, RuntimeError) as error:  # RuntimeError: there is no such user, or none has a home
+        reason = getattr(error, "strerror", None) or error
+        raise SteeringError(f"The folder for your vectors cannot be made ({reason}); set STEERING_DATA_DIR.") from error
 
 
 def _vector_files(folder: Path) -> dict[str, Path]:

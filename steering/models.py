@@ -26,7 +26,7 @@ class LanguageModel:
     Attributes:
         network: the transformers model, in evaluation mode, no parameter asking for gradients.
         tokenizer: its tokenizer.
-        name: short name for people; `source`: what it was loaded from (Hub id or folder).
+        name: short name for people; `source`: what it was loaded from (Hub id, or name of the folder).
         blocks: the decoder blocks in order; layer k is the output of `blocks[k]`.
         blocks_path: dotted name of their list inside `network`.
         hidden_size: width of the residual stream.

@@ -460,7 +460,6 @@ def test_a_port_that_is_taken(steering, monkeypatch):
         ("show bold", "no vector 'bold' on the shelf"),
         ("import none.pt", "none.pt: there is no such file"),
         ("import PAIRS", "pairs.csv: cannot read this kind of file"),
-        ("import TORCHSCRIPT --layer 1", "script.pt: not a sound .pt file"),
         ("import VECTOR --layer 3", "says that it steers layer 1; leave the layer out"),
         ("export VECTOR --output new.safetensors --format gguf", "no format 'gguf'; choose one of: safetensors"),
         ("export VECTOR --output new.txt", "a vector file ends in .safetensors"),
@@ -482,10 +481,7 @@ def test_bad_input_is_told_in_one_line(
         "DEEP": SteeringVector({9: torch.ones(32)}, name="deep").save(tmp_path / "deep.safetensors"),
         "FOLDER": tmp_path / "folder",
         "LONG": "x" * 300,
-        "TORCHSCRIPT": tmp_path / "script.pt",
     }
-    if "TORCHSCRIPT" in command:  # torch warns of these at length
-        torch.jit.save(torch.jit.trace(torch.nn.Identity(), torch.ones(2)), tmp_path / "script.pt")
     before = sorted(tmp_path.rglob("*.safetensors"))
     pattern = re.compile("|".join(sorted(words, key=len, reverse=True)))
     steering(*(pattern.sub(lambda found: str(words[found[0]]), word) for word in command.split())).assert_refused(
@@ -506,9 +502,17 @@ def test_a_refused_run_makes_no_folder(steering, tmp_path):
     assert not (tmp_path / "a").exists()
 
 
+@pytest.mark.parametrize("folder", ["a file/data", "~no-such-user/data"])
+def test_a_data_folder_that_cannot_be_made(steering, tmp_path, monkeypatch, folder):
+    (tmp_path / "a file").touch()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("STEERING_DATA_DIR", folder)
+    steering("list").assert_refused("The folder for your vectors cannot be made .*; set STEERING_DATA_DIR")
+
+
 def test_a_message_cannot_steer_the_terminal(steering):
-    done = steering("show", "a\x1b[31mb\r\nc")
-    done.assert_refused("no vector")
+    done = steering("train", "pairs.csv", "--output", "a\x1b[31mb\r\nc.pt")
+    done.assert_refused("a vector file ends in .safetensors")
     assert "\x1b" not in done.err and "\r" not in done.err
 
 
@@ -551,9 +555,12 @@ def test_the_whole_way_as_a_program(model_folder, pairs_file, tmp_path):
     assert len(done.answer["columns"]) == 2 and done.err == ""
 
 
-def test_errors_as_a_program():
+def test_errors_as_a_program(tmp_path):
     in_a_process().assert_refused("required: COMMAND")
     in_a_process("show", "nobody").assert_refused("There is no vector 'nobody' on the shelf")
+    torch.jit.save(torch.jit.trace(torch.nn.Identity(), torch.ones(2)), tmp_path / "script.pt")
+    refused = in_a_process("import", tmp_path / "script.pt", "--layer", 1)  # torch warns of such files at length
+    refused.assert_refused("script.pt: not a sound .pt file")
 
 
 def test_help_does_not_wait_for_torch():
@@ -579,6 +586,7 @@ def test_a_reader_that_went_away():
     reading, writing = os.pipe()
     os.close(reading)
     command = [sys.executable, "-m", "steering", "list"]
-    done = subprocess.run(command, cwd=ROOT, stdout=writing, stderr=subprocess.PIPE, text=True)
+    buffered = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    done = subprocess.run(command, cwd=ROOT, env=buffered, stdout=writing, stderr=subprocess.PIPE, text=True)
     os.close(writing)
     assert (done.returncode, done.stderr) == (0, "")

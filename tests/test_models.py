@@ -69,7 +69,7 @@ def test_a_model_that_reads_both_ways_is_refused(architecture):
 
 
 def test_a_model_that_reads_both_ways_is_noticed_even_with_faint_weights():
-    network = tiny_network("bert", is_decoder=False, **BERT)
+    network = tiny_network("bert", is_decoder=False, **BERT).eval()
     with torch.no_grad():
         for parameter in network.parameters():
             if parameter.dim() > 1:
@@ -148,7 +148,7 @@ def folder(tmp_path):
 
 def test_a_model_comes_back_from_its_folder(folder, tiny):
     model = load_model(str(folder))
-    assert (model.name, model.source) == ("my-llama", str(folder))
+    assert (model.name, model.source) == ("my-llama", "my-llama")  # the path is nobody's business
     assert model.fingerprint == tiny.fingerprint
     assert model.prompts.chat and model.prompts.end_of_turn == 2
     tokens = torch.tensor([[1, 40, 50]])

@@ -76,7 +76,15 @@ def prompt_format(style):
     made = tokenizer()
     made.add_tokens([AddedToken(token, special=True, normalized=False) for token in special])
     made.chat_template = template
-    return PromptFormat.of(made)
+    return PromptFormat.of(with_borders(made))
+
+
+def with_borders(made):
+    """Let the tokenizer put bos in front and eos behind by itself, as Llama's and others do."""
+    made.backend_tokenizer.post_processor = TemplateProcessing(
+        single="<|im_start|> $A <|im_end|>", special_tokens=[("<|im_start|>", 1), ("<|im_end|>", 2)]
+    )
+    return made
 
 
 def text_of(prompts, ids):
@@ -203,10 +211,8 @@ def test_a_template_without_an_end_of_turn_token_ends_with_eos():
 
 def base(bos=False, eos=True):
     made = tokenizer(chat=False)
-    if bos:  # as Llama's tokenizers put <s> in front, and some put </s> behind
-        made.backend_tokenizer.post_processor = TemplateProcessing(
-            single="<|im_start|> $A <|im_end|>", special_tokens=[("<|im_start|>", 1), ("<|im_end|>", 2)]
-        )
+    if bos:
+        with_borders(made)
     if not eos:
         made.eos_token = None
     return PromptFormat.of(made)

@@ -40,7 +40,7 @@ TRAVEL = 0.25
 FEWEST_STEPS = 40
 """A shorter run keeps the learning rate of this many steps: larger strides than that overshoot."""
 CURVE_PAIRS = 32
-"""At most this many held-out pairs are measured while training; all of them at the end."""
+"""At most this many held-out pairs are measured while training, to draw the curve and pick the best vector."""
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ class Progress:
     """One report of a training run.
 
     Attributes:
-        stage: `preparing`, `training`, `evaluating` or `done`.
+        stage: `preparing`, `training` or `done`.
         step, total_steps: optimiser steps taken, and in all; `epoch` counts from 0 and may be a fraction.
         loss: loss of the step's batch; `margin`: mean of sign * [preference margin] over the batch, in nats (above 0:
             the vector moves the batch as asked); `sign`: +1 or -1, the direction of the step.
