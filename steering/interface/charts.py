@@ -1,9 +1,8 @@
-"""The plots of the page. Transparent and mid-toned, so that they sit well in light and dark."""
+"""The plots of the page: transparent and mid-toned for light and dark, with fixed axes so that nothing jumps."""
 
 from collections.abc import Sequence
 
 import plotly.graph_objects as go
-from plotly.subplots import make_subplots
 
 from steering.training import Progress
 
@@ -11,56 +10,42 @@ TEXT, GRID = "#8a8274", "rgba(138, 130, 116, 0.25)"
 TOWARDS, AWAY, STEPS = "#2b877f", "#c2673d", "#8a8274"
 
 
-def training_chart(history: Sequence[Progress] = ()) -> go.Figure:
-    """Loss of each step, and the held-out preference margin at +1 and -1. Axes fixed, so that nothing jumps."""
-    figure = make_subplots(
-        rows=1,
-        cols=2,
-        horizontal_spacing=0.12,
-        subplot_titles=("Loss of each step (lower is better)", "Held-out preference margin, in nats"),
-    )
+def loss_chart(history: Sequence[Progress] = ()) -> go.Figure:
+    """Loss of each step, and its moving average."""
     steps = [p for p in history if p.loss is not None]
+    x, losses = [p.step for p in steps], [p.loss for p in steps]
+    figure = go.Figure()
+    figure.add_scatter(x=x, y=losses, mode="markers", marker={"size": 5, "color": GRID}, name="one step")
+    figure.add_scatter(x=x, y=_smoothed(losses), mode="lines", line={"color": STEPS, "width": 2}, name="smoothed")
+    return _styled(figure, "Loss of each step (lower is better)", history).update_yaxes(rangemode="tozero")
+
+
+def margin_chart(history: Sequence[Progress] = ()) -> go.Figure:
+    """Preference margin on held-out pairs at +1 and -1."""
     measured = [p for p in history if p.held_out]
-    losses = [p.loss for p in steps]
-    figure.add_scatter(
-        x=[p.step for p in steps],
-        y=losses,
-        mode="markers",
-        marker={"size": 5, "color": GRID},
-        name="one step",
-        row=1,
-        col=1,
-    )
-    figure.add_scatter(
-        x=[p.step for p in steps], y=_smoothed(losses), line={"color": STEPS, "width": 2}, name="smoothed", row=1, col=1
-    )
+    figure = go.Figure()
     for sign, colour, words in ((1, TOWARDS, "at +1: should rise"), (-1, AWAY, "at -1: should fall")):
         points = [(p.step, r.preference_margin) for p in measured for r in p.held_out if r.multiplier == sign]
-        figure.add_scatter(
-            x=[0, *(x for x, _ in points)],
-            y=[0.0, *(y for _, y in points)],
-            mode="lines+markers",
-            line={"color": colour, "width": 2},
-            name=words,
-            row=1,
-            col=2,
-        )
+        x, y = [0, *(x for x, _ in points)], [0.0, *(y for _, y in points)]
+        figure.add_scatter(x=x, y=y, mode="lines+markers", line={"color": colour, "width": 2}, name=words)
+    return _styled(figure, "Held-out preference margin, in nats", history)
+
+
+def _styled(figure: go.Figure, title: str, history: Sequence[Progress]) -> go.Figure:
     total = history[-1].total_steps if history else 1
     figure.update_xaxes(range=[0, max(1, total)], title_text="step", gridcolor=GRID, zeroline=False)
     figure.update_yaxes(gridcolor=GRID, zerolinecolor=GRID)
-    figure.update_yaxes(rangemode="tozero", row=1, col=1)
-    figure.update_layout(
+    return figure.update_layout(
         template="none",
+        title={"text": title, "font": {"size": 14}, "x": 0.02, "y": 0.97},
         paper_bgcolor="rgba(0,0,0,0)",
         plot_bgcolor="rgba(0,0,0,0)",
         font={"color": TEXT, "family": "IBM Plex Sans, sans-serif", "size": 12},
-        margin={"l": 50, "r": 20, "t": 40, "b": 70},
-        height=300,
-        legend={"orientation": "h", "y": -0.3},
+        margin={"l": 45, "r": 15, "t": 36, "b": 75},
+        height=290,
+        legend={"orientation": "h", "y": -0.28},
         showlegend=True,
     )
-    figure.update_annotations(font_size=13)
-    return figure
 
 
 def _smoothed(values: Sequence[float], weight: float = 0.85) -> list[float]:

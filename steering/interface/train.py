@@ -3,7 +3,7 @@
 import gradio as gr
 
 from steering.interface import training_desk as desk
-from steering.interface.charts import training_chart
+from steering.interface.charts import loss_chart, margin_chart
 from steering.interface.columns import columns_panel, message
 from steering.interface.playground import Playground
 from steering.interface.studio import Studio
@@ -101,16 +101,14 @@ def build(studio: Studio, page: gr.Blocks, tabs: gr.Tabs, play: Playground) -> N
             go = gr.Button("Train", variant="primary", elem_id="start-training", scale=2)
             stop = gr.Button("Stop and keep the best", elem_id="stop-training", scale=1)
         status = gr.HTML(elem_id="training-status")
-        chart = gr.Plot(training_chart(), show_label=False, container=False, elem_id="training-chart")
+        with gr.Row():
+            charts = [
+                gr.Plot(chart, show_label=False, container=False, min_width=300, elem_id=f"{name}-chart")
+                for name, chart in (("loss", loss_chart()), ("margin", margin_chart()))
+            ]
 
     with gr.Column(elem_classes="step"):
         gr.HTML("<h2><span>4</span> Look at it and keep it</h2>")
-        with (
-            gr.Accordion("Runs that were not saved", open=True, visible=False, elem_id="drafts") as drafts_box,
-            gr.Row(),
-        ):
-            draft = gr.Dropdown([], label="Run", elem_id="draft", interactive=True)
-            take = gr.Button("Open it", size="sm", elem_id="open-draft")
         results = gr.HTML("<p class='hint'>The finished vector appears here.</p>", elem_id="training-results")
         samples = columns_panel(message(), elem_id="training-samples")
         with gr.Row():
@@ -122,6 +120,12 @@ def build(studio: Studio, page: gr.Blocks, tabs: gr.Tabs, play: Playground) -> N
         with gr.Row():
             save = gr.Button("Save to the shelf", variant="primary", elem_id="save-vector")
             visit = gr.Button("Try it on the Playground", visible=False, elem_id="visit-playground")
+        with (
+            gr.Accordion("Runs that were not saved", open=True, visible=False, elem_id="drafts") as drafts_box,
+            gr.Row(),
+        ):
+            draft = gr.Dropdown([], label="Run", elem_id="draft", interactive=True)
+            take = gr.Button("Open it", size="sm", elem_id="open-draft")
 
     read = [pairs, report, table, name]
     example.input(work.read_example, [example, pairs], [*read, behavior], **hidden)
@@ -132,7 +136,7 @@ def build(studio: Studio, page: gr.Blocks, tabs: gr.Tabs, play: Playground) -> N
     training = go.click(
         work.train,
         [pairs, method, effort, layer, batch, rate, beta, holdout, seed],
-        [status, chart, vector, results, samples],
+        [status, *charts, vector, results, samples],
         concurrency_id="train",
         concurrency_limit=16,
         trigger_mode="multiple",

@@ -14,7 +14,7 @@ from steering.errors import SteeringError
 from steering.evaluation import evaluate
 from steering.generation import Sampling, stream
 from steering.interface import words
-from steering.interface.charts import training_chart
+from steering.interface.charts import loss_chart, margin_chart
 from steering.interface.columns import cards, message, throttled
 from steering.interface.mixer import mixer_value, read_mixer
 from steering.interface.studio import Run, Studio
@@ -116,11 +116,11 @@ class TrainingDesk:
         seed: float | None,
         request: gr.Request,
     ) -> Iterator[tuple[Any, ...]]:
-        """Yields (status, chart, vector, results, samples)."""
+        """Yields (status, loss chart, margin chart, vector, results, samples)."""
         if not pairs:
             yield (
                 words.problem("There are no pairs yet: take an example set, drop a file or paste rows in step 1."),
-                *[SKIP] * 4,
+                *[SKIP] * 5,
             )
             return
         run = self.studio.training_runs.begin(request)
@@ -137,9 +137,9 @@ class TrainingDesk:
                 self.studio.training_news = ""
                 self.studio.training.release()
         except _GaveUp:
-            yield words.note("Stopped before the training began."), *[SKIP] * 4
+            yield words.note("Stopped before the training began."), *[SKIP] * 5
         except SteeringError as error:
-            yield words.problem(str(error)), *[SKIP] * 4
+            yield words.problem(str(error)), *[SKIP] * 5
 
     def _wait_for_the_desk(self, run: Run) -> Iterator[tuple[Any, ...]]:
         """One training at a time: two would only slow each other down."""
@@ -147,14 +147,14 @@ class TrainingDesk:
             if run.over():
                 raise _GaveUp
             news = self.studio.training_news
-            yield words.note(f"Another training is running{news}. Yours starts by itself when it ends."), *[SKIP] * 4
+            yield words.note(f"Another training is running{news}. Yours starts by itself when it ends."), *[SKIP] * 5
 
     def _train(
         self, pairs: Pairs, method: str, settings: dict[str, Any], holdout: float, run: Run
     ) -> Iterator[tuple[Any, ...]]:
         studio = self.studio
         training, held_out = pairs.split(holdout, settings["seed"])
-        yield words.progress_bar(0, "Reading the pairs ..."), training_chart(), None, "", message()
+        yield words.progress_bar(0, "Reading the pairs ..."), *_charts(), None, "", message()
         history: list[Progress] = []
         drawn = 0.0
         vector = None
@@ -172,10 +172,10 @@ class TrainingDesk:
                 due = time.monotonic() - drawn > CHART_SECONDS or progress.held_out
                 if due and progress.stage == "training":
                     drawn = time.monotonic()
-                    yield _status(progress), training_chart(history), SKIP, SKIP, SKIP
+                    yield _status(progress), *_charts(history), SKIP, SKIP, SKIP
                 elif progress.stage == "preparing":
                     text = progress.note or "Measuring the untouched model ..."
-                    yield words.progress_bar(0, text), SKIP, SKIP, SKIP, SKIP
+                    yield words.progress_bar(0, text), *[SKIP] * 5
         done = history[-1]
         if not done.step:
             studio.library.drafts.discard(draft)
@@ -185,8 +185,7 @@ class TrainingDesk:
             f"{'Stopped' if stopped else 'Done'} after {done.step} of {done.total_steps} steps, "
             f"{words.duration(done.seconds)}: {_where(vector)}."
         )
-        chart = training_chart(history)
-        yield words.progress_bar(1, f"{summary} Measuring it on the held-out pairs ..."), chart, SKIP, SKIP, SKIP
+        yield words.progress_bar(1, f"{summary} Measuring it on the held-out pairs ..."), *_charts(history), *[SKIP] * 3
         if held_out:
             results = [result.as_dict() for result in evaluate(studio.model, vector, held_out)]
             vector.metrics = {**vector.metrics, "held_out": results}
@@ -194,15 +193,15 @@ class TrainingDesk:
         vector.extra["draft"] = draft
         table = words.results_table(vector.metrics.get("held_out", []), len(held_out))
         asked = (held_out or training)[0].prompt
-        yield words.progress_bar(1, f"{summary} Writing sample answers ..."), SKIP, vector, table, SKIP
+        yield words.progress_bar(1, f"{summary} Writing sample answers ..."), SKIP, SKIP, vector, table, SKIP
         columns = [{vector: m} if m else {} for m in SAMPLE_MULTIPLIERS]
         kinds = ["baseline" if not m else "setting" if m > 0 else "opposite" for m in SAMPLE_MULTIPLIERS]
         named = _Titles(columns)
         sampling = Sampling(max_new_tokens=SAMPLE_TOKENS, repetition_penalty=1.1)
         for snapshot in throttled(stream(studio.model, asked, columns, sampling=sampling, should_stop=run.superseded)):
             shown = cards(snapshot, kinds, f"Asked: {asked}")
-            yield SKIP, SKIP, SKIP, SKIP, named.on(shown)
-        yield words.progress_bar(1, f"{summary} Give it a name and save it."), SKIP, SKIP, SKIP, SKIP
+            yield *[SKIP] * 5, named.on(shown)
+        yield words.progress_bar(1, f"{summary} Give it a name and save it."), *[SKIP] * 5
 
     # ---- keeping
 
@@ -258,6 +257,10 @@ class _Titles:
         for card, title in zip(shown["columns"], self.titles, strict=True):
             card["title"] = title
         return shown
+
+
+def _charts(history: Sequence[Progress] = ()) -> tuple[Any, Any]:
+    return loss_chart(history), margin_chart(history)
 
 
 def _status(progress: Progress) -> str:

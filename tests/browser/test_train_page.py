@@ -31,7 +31,7 @@ def test_from_a_file_to_a_slider(page: Page, address: str, pairs_file: Path, she
     expect(page.locator("#training-status")).to_contain_text("Give it a name and save it", timeout=180_000)
     expect(page.locator("#training-results tbody tr")).to_have_count(5)
     expect(page.locator("#training-samples .reply")).to_have_count(5)
-    expect(page.locator("#training-chart")).to_contain_text("Held-out preference margin")
+    expect(page.locator("#margin-chart")).to_contain_text("Held-out preference margin")
     page.locator("#vector-name input, #vector-name textarea").first.fill("my cheer")
     page.locator("#save-vector").click()
     expect(page.locator("#saved-note")).to_contain_text("Saved as my cheer")
