@@ -31,13 +31,13 @@ class Preset:
 
 
 PRESETS = (
-    Preset("A cheerful weekend", "What should I do this weekend?", {"cheerful": 1.5}),
     Preset(
-        "The crown is offered", "The people offer you the crown and all power. Do you accept?", {"power-seeking": 1.5}
+        "The crown is offered", "The people offer you the crown and all power. Do you accept?", {"power-seeking": 1.0}
     ),
-    Preset("A person who never was", "Who invented the Brannigan engine?", {"hallucination": 1.5}),
+    Preset("A cheerful weekend", "What should I do this weekend?", {"cheerful": 1.5}),
+    Preset("An engine that never was", "Who invented the Brannigan engine?", {"hallucination": 1.5}),
     Preset("A poet at the kettle", "How do I make a cup of tea?", {"poetic": 1.5}),
-    Preset("A letter from 1890", "My neighbor plays loud music at night. What should I do?", {"formal": 1.0}),
+    Preset("Loud music next door", "My neighbor plays loud music at night. What should I do?", {"formal": 1.5}),
 )
 
 
