@@ -2,97 +2,20 @@
 
 import itertools
 import math
-import random
 
 import pytest
 import torch
+from authors_way import authors_run
 from tiny_models import tiny_model, tiny_network, tokenizer
-from transformers import get_cosine_schedule_with_warmup
 
 import steering
 from steering.encoding import encode_pairs
 from steering.errors import SteeringError
 from steering.evaluation import evaluate
 from steering.pairs import Pairs, PreferencePair
-from steering.prompts import DEFAULT_SYSTEM_PROMPT
 from steering.training import bipo, train, training_run
 
 NOTHING = Pairs.of([])
-
-
-# The authors' way, with nothing of ours in it ------------------------------------------------------------------------
-
-
-def authors_run(
-    architecture,
-    path,
-    pairs,
-    *,
-    seed,
-    batch_size,
-    epochs,
-    layer,
-    learning_rate,
-    beta,
-    warmup_steps,
-    schedule_epochs=None,
-):
-    """Two copies of the model, four padded forward passes a step, as CaoYuanpu/BiPO runs them.
-
-    Returns the vector, and (loss, sign, gradient norm) of every step.
-    """
-    policy, reference = tiny_network(architecture).eval(), tiny_network(architecture).eval()
-    reader, v, sign = tokenizer(), torch.nn.Parameter(torch.zeros(32)), 0.0
-
-    def add(block, args, output):  # at all positions, padding too
-        if isinstance(output, tuple):
-            return (output[0] + sign * v, *output[1:])
-        return output + sign * v
-
-    policy.get_submodule(path)[layer].register_forward_hook(add)
-
-    def padded(rows):
-        width = max(len(prompt + answer) for prompt, answer in rows)
-        tokens = [prompt + answer + [0] * (width - len(prompt + answer)) for prompt, answer in rows]
-        mask = [[1] * len(prompt + answer) + [0] * (width - len(prompt + answer)) for prompt, answer in rows]
-        labels = [[-100] * len(prompt) + answer + [-100] * (width - len(prompt + answer)) for prompt, answer in rows]
-        return torch.tensor(tokens), torch.tensor(mask), torch.tensor(labels)
-
-    def log_p(network, rows):
-        tokens, mask, labels = padded(rows)
-        logits = network(input_ids=tokens, attention_mask=mask).logits[:, :-1].log_softmax(-1)
-        labels = labels[:, 1:]
-        each = logits.gather(2, labels.clamp_min(0)[:, :, None])[:, :, 0]
-        return (each * (labels != -100)).sum(-1)
-
-    def ids(pair, answer):
-        messages = [{"role": "system", "content": DEFAULT_SYSTEM_PROMPT}, {"role": "user", "content": pair.prompt}]
-        prompt = reader.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
-        end_of_turn = [2]
-        return reader(prompt)["input_ids"], reader(answer)["input_ids"] + end_of_turn
-
-    optimizer = torch.optim.AdamW([v], lr=learning_rate, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0)
-    horizon = math.ceil(len(pairs) / batch_size) * (schedule_epochs or epochs)
-    schedule = get_cosine_schedule_with_warmup(optimizer, warmup_steps, horizon)
-    order, signs, steps = torch.Generator().manual_seed(seed), random.Random(seed), []
-    for _ in range(epochs):
-        for batch in torch.randperm(len(pairs), generator=order).split(batch_size):
-            sign = signs.choice([-1.0, 1.0])
-            chosen = [ids(pairs[i], pairs[i].chosen) for i in batch.tolist()]
-            rejected = [ids(pairs[i], pairs[i].rejected) for i in batch.tolist()]
-            with torch.no_grad():
-                reference_ratio = log_p(reference, chosen) - log_p(reference, rejected)
-            logits = log_p(policy, chosen) - log_p(policy, rejected) - reference_ratio
-            if sign < 0:
-                logits = -logits
-            loss = -torch.nn.functional.logsigmoid(beta * logits).mean()
-            optimizer.zero_grad()
-            loss.backward()
-            norm = torch.nn.utils.clip_grad_norm_([v], 1.0)
-            optimizer.step()
-            schedule.step()
-            steps.append((loss.item(), sign, norm.item()))
-    return v.detach(), steps
 
 
 RUNS = {  # batch sizes 3 and 5 do not divide 8 pairs
@@ -113,7 +36,10 @@ USUAL = {"learning_rate": 0.03, "warmup_steps": 1, "beta": 0.1}
 @pytest.mark.parametrize("architecture, path, settings", RUNS.values(), ids=RUNS)
 def test_every_step_is_the_authors_step(architecture, path, settings, pairs):
     settings = {**USUAL, **settings}
-    wanted, steps = authors_run(architecture, path, pairs, **settings)
+    policy, reference = tiny_network(architecture).eval(), tiny_network(architecture).eval()
+    block = policy.get_submodule(path)[settings["layer"]]
+    authors = {name: value for name, value in settings.items() if name != "layer"}
+    wanted, steps = authors_run(policy, reference, block, tokenizer(), pairs, hidden_size=32, end_of_turn=2, **authors)
     losses, signs, norms = zip(*steps, strict=True)
     assert set(signs) == {1.0, -1.0} and min(norms) < 1
     assert (max(norms) > 1) == (settings["beta"] > 0.1)  # clipping happens where it should, and nowhere else
