@@ -29,7 +29,8 @@ class PackedBatch:
         tokens: int64 [1, T]; `positions`: int64 [1, T], depth in the tree.
         mask: [1, 1, T, T], 0 where a token may look and the type's lowest number elsewhere.
         spans: for each pair the slice of its own tokens (prompt after the prefix, chosen, rejected).
-        readout: int64 [A], the position whose logits predict each answer token; `targets`: int64 [A], that token.
+        places: int64 [P], the positions whose logits predict answer tokens; the last of a prompt serves both answers.
+        readout: int64 [A], which of the places predicts each answer token; `targets`: int64 [A], that token.
         owners: int64 [A], 2 * pair + (0 for chosen, 1 for rejected).
     """
 
@@ -37,6 +38,7 @@ class PackedBatch:
     positions: Tensor
     mask: Tensor
     spans: tuple[slice, ...]
+    places: Tensor
     readout: Tensor
     targets: Tensor
     owners: Tensor
@@ -70,12 +72,14 @@ def pack(pairs: Sequence[EncodedPair], prefix: Sequence[int], device: torch.devi
         allowed[answer, answer] = True
     allowed &= torch.ones_like(allowed).tril()
     mask = torch.zeros(allowed.shape, dtype=dtype).masked_fill(~allowed, torch.finfo(dtype).min)
+    places, rows = torch.unique(torch.tensor(readout), return_inverse=True)
     return PackedBatch(
         tokens=torch.tensor([tokens], device=device),
         positions=torch.tensor([positions], device=device),
         mask=mask[None, None].to(device),
         spans=tuple(spans),
-        readout=torch.tensor(readout, device=device),
+        places=places.to(device),
+        readout=rows.to(device),
         targets=torch.tensor(targets, device=device),
         owners=torch.tensor(owners, device=device),
     )
@@ -116,7 +120,7 @@ class LaterBlocks:
         self.network = _with_submodule(model.network, model.blocks_path.split("."), self.blocks)
 
     def __call__(self, states: Tensor, batch: PackedBatch) -> Tensor:
-        """Logits [A, vocabulary] of a packed batch from its hidden states [1, T, hidden_size] at layer k."""
+        """Logits [P, vocabulary] of a packed batch from its hidden states [1, T, hidden_size] at layer k."""
         self.replay.states = states
         try:
             return packed_logits(self.network, batch)
@@ -125,16 +129,15 @@ class LaterBlocks:
 
 
 def packed_logits(network: PreTrainedModel, batch: PackedBatch) -> Tensor:
-    """Logits [A, vocabulary] at the places that predict answer tokens; the head runs nowhere else."""
-    places, back = torch.unique(batch.readout, return_inverse=True)  # the last prompt token serves both answers
+    """Logits [P, vocabulary] at the places that predict answer tokens; the head runs nowhere else."""
     output = network(
         input_ids=batch.tokens,
         attention_mask=batch.mask,
         position_ids=batch.positions,
-        logits_to_keep=places,
+        logits_to_keep=batch.places,
         use_cache=False,
     )
-    return output.logits[0][back]
+    return output.logits[0]
 
 
 def _with_submodule(module: nn.Module, path: list[str], replacement: nn.Module) -> nn.Module:

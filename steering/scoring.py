@@ -177,15 +177,39 @@ class PairScorer:
 
 
 def answer_scores(logits: Tensor, batch: PackedBatch) -> Tensor:
-    """[n, 2] summed log-probabilities of chosen and rejected from the logits [A, vocabulary] of a packed batch."""
-    each = log_probabilities(logits, batch.targets)
+    """[n, 2] summed log-probabilities of chosen and rejected from the logits [P, vocabulary] of a packed batch."""
+    each = LogProbabilities.apply(logits, batch.readout, batch.targets)
     totals = torch.zeros(2 * len(batch.spans), device=each.device)
     return totals.index_add(0, batch.owners, each).view(-1, 2)
 
 
-def log_probabilities(logits: Tensor, targets: Tensor | Sequence[int]) -> Tensor:
+class LogProbabilities(torch.autograd.Function):
+    """log p of token targets[i] under row rows[i] of logits [P, vocabulary]: float32 [A].
+
+    A row may serve several targets. Written by hand because the vocabulary is wide: autograd would copy the logits for
+    the rows used twice, and fill and add whole matrices of zeros on the way back.
+    """
+
+    @staticmethod
+    def forward(ctx, logits: Tensor, rows: Tensor, targets: Tensor) -> Tensor:
+        wide = logits.float()
+        totals = torch.logsumexp(wide, dim=-1)
+        ctx.save_for_backward(wide, totals, rows, targets)
+        ctx.dtype = logits.dtype
+        return wide[rows, targets] - totals[rows]
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> tuple[Tensor, None, None]:
+        wide, totals, rows, targets = ctx.saved_tensors
+        weights = torch.zeros_like(totals).index_add(0, rows, gradient)
+        back = torch.exp(wide - totals[:, None]).mul_(-weights[:, None])
+        back.index_put_((rows, targets), gradient, accumulate=True)
+        return back.to(ctx.dtype), None, None
+
+
+def log_probabilities(logits: Tensor, targets: Sequence[int]) -> Tensor:
     """log p of each target, [tokens], from logits [tokens, vocabulary]; in float32 whatever the model's type."""
-    return -F.cross_entropy(logits.float(), torch.as_tensor(targets, device=logits.device), reduction="none")
+    return -F.cross_entropy(logits.float(), torch.tensor(targets, device=logits.device), reduction="none")
 
 
 def _probe_pairs(vocabulary: int) -> list[EncodedPair]:

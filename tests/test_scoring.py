@@ -264,7 +264,8 @@ def test_a_packed_batch_is_the_tree_it_says():
     assert batch.positions.tolist() == [[0, 1, 2, 3, 4, 3, 2, 3, 4, 4, 5]]
     assert batch.spans == (slice(2, 6), slice(6, 11))
     assert batch.targets.tolist() == [4, 5, 9, 6, 9, 4, 9, 5, 5, 9]
-    assert batch.readout.tolist() == [2, 3, 4, 2, 5, 7, 8, 7, 9, 10]
+    assert batch.places[batch.readout].tolist() == [2, 3, 4, 2, 5, 7, 8, 7, 9, 10]
+    assert batch.places.tolist() == [2, 3, 4, 5, 7, 8, 9, 10]
     assert batch.owners.tolist() == [0, 0, 0, 1, 1, 2, 2, 3, 3, 3]
     sees = [[place for place, value in enumerate(row) if value == 0] for row in batch.mask[0, 0].tolist()]
     assert sees == [
