@@ -20,6 +20,9 @@ from tqdm import tqdm
 
 from steering import __version__
 from steering.errors import SteeringError
+from steering.interrupts import ctrl_c_stops
+
+STOPPING = "Stopping after this step; the best vector so far is kept (Ctrl-C again abandons it)."
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -173,12 +176,14 @@ def _train(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
         name: getattr(options, name) for name in ("layer", "epochs", "batch_size", "learning_rate", "beta", "seed")
     }
     settings = {name: value for name, value in asked.items() if value is not None}  # the rest is the method's to choose
-    with _Bar("training", "step") as bar:
-        for progress in training_run(model, pairs, held_out, options.method, **settings):
+    with ctrl_c_stops(lambda: _say(STOPPING)) as stopped, _Bar("training", "step") as bar:
+        for progress in training_run(model, pairs, held_out, options.method, should_stop=stopped.is_set, **settings):
             if progress.stage == "preparing":
                 _say(" ".join(filter(None, [pairs.report.summary(), progress.note])))
             figures = {} if progress.loss is None else {"loss": f"{progress.loss:.3f}", "norm": f"{progress.norm:.1f}"}
             bar.show(progress.step, progress.total_steps, **figures)
+    if not progress.step:
+        raise KeyboardInterrupt
     vector = dataclasses.replace(progress.vector, name=options.name or output.stem, behavior=options.behavior)
     vector.save(output)  # whatever happens while it is measured, the work is kept
     results = []

@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -138,6 +139,26 @@ def test_train_without_json_is_for_people(steering, model_folder, pairs_file, tm
     assert columns.split() == ["multiplier", "accuracy", "margin", "(nats)"]
     assert [row.split()[0] for row in rows] == ["-2", "-1", "+0", "+1", "+2"]
     assert SteeringVector.load(output).name == "So bold!"
+
+
+def test_ctrl_c_keeps_the_best_so_far(steering, model_folder, pairs_file, tmp_path, monkeypatch):
+    real, output = cli._Bar.show, tmp_path / "mine.safetensors"
+
+    def show(bar, done, *arguments, **figures):
+        real(bar, done, *arguments, **figures)
+        if done == 3 and not pressed:
+            pressed.append(True)
+            signal.raise_signal(signal.SIGINT)
+
+    pressed: list[bool] = []
+    before = signal.getsignal(signal.SIGINT)
+    monkeypatch.setattr(cli._Bar, "show", show)
+    train = ("train", pairs_file, "--model", model_folder, "--epochs", 50, "--json")
+    done = steering(*train, "--output", output)
+    assert done.status == 0 and "Stopping after this step" in done.err
+    assert json.loads(done.out)["steps"] == 3
+    assert SteeringVector.load(output).norm > 0
+    assert signal.getsignal(signal.SIGINT) is before
 
 
 def test_the_same_seed_gives_the_same_vector(steering, model_folder, pairs_file, tmp_path):
