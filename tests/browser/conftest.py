@@ -8,9 +8,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, Request, sync_playwright
+from playwright.sync_api import Browser, Page, Request, expect, sync_playwright
 
 from steering import paths
+
+expect.set_options(timeout=30_000)
 
 CHROMIUM_FLAGS = [
     "--headless",
@@ -77,7 +79,7 @@ def page(browser: Browser) -> Iterator[Page]:
     """A fresh visitor. Whatever the test did: no request left the machine, and the console stayed clean."""
     context = browser.new_context(viewport={"width": 1400, "height": 900}, accept_downloads=True)
     page = context.new_page()
-    page.set_default_timeout(60_000)
+    page.set_default_timeout(180_000)  # a busy machine is slow, not wrong
     page.watched = Watched(page)  # type: ignore[attr-defined]
     yield page
     context.close()
