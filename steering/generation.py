@@ -17,9 +17,10 @@ from transformers import (
 )
 
 from steering.errors import SteeringError
-from steering.intervention import Setting, additions_for, steered
+from steering.intervention import Additions, Setting, additions_for, placed, steered
 from steering.models import LanguageModel
 from steering.prompts import DEFAULT_SYSTEM_PROMPT, Conversation, conversation
+from steering.vectors import TOKEN_SCOPES
 
 MAX_COLUMNS = 8
 MAX_NEW_TOKENS = 4096
@@ -138,7 +139,7 @@ def stream(
         raise SteeringError(f"{len(columns)} columns were asked for; give 1 to {MAX_COLUMNS}.")
     if not prompt.strip():
         raise SteeringError("The prompt is empty; write something for the model to answer.")
-    additions = additions_for(model, columns)
+    additions = {scope: additions_for(model, columns, [scope]) for scope in TOKEN_SCOPES}
     ids = model.prompts.prompt_ids(conversation(prompt.strip(), system=system, before=before))
     room = (model.context_length or len(ids) + MAX_NEW_TOKENS) - len(ids)
     if room < 1:
@@ -152,7 +153,7 @@ def _decode(
     model: LanguageModel,
     ids: list[int],
     settings: Sequence[Setting],
-    additions: dict[int, Tensor],
+    additions: dict[str, Additions],
     sampling: Sampling,
     max_new_tokens: int,
     should_stop: Callable[[], bool],
@@ -191,11 +192,12 @@ def _decode(
 class _Batch:
     """The rows still being written: their tokens, key-value cache and additions. A finished row leaves all three."""
 
-    def __init__(self, model: LanguageModel, ids: list[int], additions: dict[int, Tensor], count: int) -> None:
+    def __init__(self, model: LanguageModel, ids: list[int], additions: dict[str, Additions], count: int) -> None:
         self.model = model
         self.rows = list(range(count))
         self.tokens = torch.tensor([ids] * count, device=model.device)  # one prompt for all: no padding
         self._fresh = self.tokens
+        self._prompt_length = len(ids)
         self._additions = additions
         self._cache = None
         parameters = inspect.signature(model.network.forward).parameters
@@ -204,7 +206,9 @@ class _Batch:
     @torch.inference_mode()
     def logits(self) -> Tensor:
         """float32 [rows, vocabulary] for the next token of every row."""
-        with steered(self.model.blocks, self._additions):
+        length = self._fresh.shape[1]
+        first = self._prompt_length - 1 - (self.tokens.shape[1] - length)
+        with steered(self.model.blocks, placed(self._additions["all"], self._additions["answer"], length, first)):
             output = self.model.network(
                 input_ids=self._fresh,
                 attention_mask=torch.ones_like(self.tokens),
@@ -226,7 +230,10 @@ class _Batch:
             return
         keep = torch.tensor(going, device=self.tokens.device)
         self.tokens, self._fresh = self.tokens[keep], self._fresh[keep]
-        self._additions = {layer: rows[keep] for layer, rows in self._additions.items()}
+        self._additions = {
+            scope: {layer: rows[keep] for layer, rows in additions.items()}
+            for scope, additions in self._additions.items()
+        }
         if self._cache is not None:
             self._cache.reorder_cache(keep)  # keeps these rows; unlike batch_select_indices, every kind of cache has it
 

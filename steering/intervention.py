@@ -8,17 +8,20 @@ import torch
 from torch import Tensor, nn
 
 from steering.models import LanguageModel, hidden_of, with_hidden
-from steering.vectors import SteeringVector, check_multiplier
+from steering.vectors import TOKEN_SCOPES, SteeringVector, check_multiplier
 
 Setting = Mapping[SteeringVector, float]
 """Multipliers of any number of vectors, applied together. The empty setting is the untouched model."""
 
 Additions = Mapping[int, Tensor]
-"""layer k -> what is added to the output of block k at every position: [hidden_size], or [rows, hidden_size]."""
+"""layer k -> what is added to the output of block k: [hidden_size] or [rows, hidden_size] at every position, or
+[rows, positions, hidden_size]."""
 
 
-def additions_for(model: LanguageModel, settings: Sequence[Setting]) -> dict[int, Tensor]:
-    """The weighted sums of vectors, per layer, for a batch whose row i runs under `settings[i]`.
+def additions_for(
+    model: LanguageModel, settings: Sequence[Setting], scopes: Sequence[str] = TOKEN_SCOPES
+) -> dict[int, Tensor]:
+    """The weighted sums of vectors whose token scope is among `scopes`, per layer; row i runs under `settings[i]`.
 
     Returns layer -> float32 [len(settings), hidden_size]; a layer that no row steers is left out, so that a batch of
     untouched rows runs the untouched model, bit for bit.
@@ -30,7 +33,7 @@ def additions_for(model: LanguageModel, settings: Sequence[Setting]) -> dict[int
         for vector, multiplier in setting.items():
             multiplier = check_multiplier(multiplier)
             vector.check_fits(model.hidden_size, model.num_layers, model.name)
-            if multiplier == 0:
+            if multiplier == 0 or vector.token_scope not in scopes:
                 continue
             for layer, direction in vector.directions.items():
                 rows = additions.setdefault(layer, torch.zeros(len(settings), model.hidden_size))
@@ -38,9 +41,24 @@ def additions_for(model: LanguageModel, settings: Sequence[Setting]) -> dict[int
     return {layer: rows.to(model.device) for layer, rows in sorted(additions.items())}
 
 
+def placed(everywhere: Additions, answers: Additions, length: int, first: int) -> Additions:
+    """Additions [rows, hidden_size] of the scopes `all` and `answer` for a pass over `length` positions.
+
+    Position `first` of the pass and those after it predict tokens of the answer.
+    """
+    if not answers:
+        return everywhere
+    where = (torch.arange(length) >= first)[None, :, None]
+    additions = dict(everywhere)
+    for layer, rows in answers.items():
+        there = where.to(rows.device) * rows[:, None]
+        additions[layer] = there + additions[layer][:, None] if layer in additions else there
+    return additions
+
+
 @contextlib.contextmanager
 def steered(blocks: Sequence[nn.Module], additions: Additions) -> Iterator[None]:
-    """Within this context, and on this thread only, add to the output of `blocks[k]` at every position.
+    """Within this context, and on this thread only, add to the output of `blocks[k]`.
 
     Other threads that run the same model at the same time are untouched, whatever they do; when the context ends, by
     success, failure or cancel, the model carries no hook. Gradients flow into the additions.

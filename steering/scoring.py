@@ -30,11 +30,20 @@ class PairScorer:
         model: the model; it is not changed, and other threads may use it meanwhile.
         pairs: what will be scored.
         layer: the first layer that the additions touch.
+        scope: the positions that are steered, `all` or `answer` (see `vectors.TOKEN_SCOPES`).
         fast: False scores the plain way, without trying.
     """
 
-    def __init__(self, model: LanguageModel, pairs: Sequence[EncodedPair], layer: int, *, fast: bool = True) -> None:
-        self.model, self.pairs, self.layer = model, pairs, layer
+    def __init__(
+        self,
+        model: LanguageModel,
+        pairs: Sequence[EncodedPair],
+        layer: int,
+        *,
+        scope: str = "all",
+        fast: bool = True,
+    ) -> None:
+        self.model, self.pairs, self.layer, self.scope = model, pairs, layer, scope
         self.prefix = shared_prefix(pair.prompt[:-1] for pair in pairs)
         self._references: dict[int, Tensor] = {}
         self._states: dict[int, Tensor] = {}
@@ -57,7 +66,7 @@ class PairScorer:
         return torch.stack([self._references[i] for i in indices])
 
     def scores(self, indices: Sequence[int], additions: Additions) -> Tensor:
-        """Scores [n, 2] with `additions` (layer -> [hidden_size]) at every position; differentiable in them."""
+        """Scores [n, 2] with `additions` (layer -> [hidden_size]) at the scope's positions; differentiable in them."""
         reference = self.reference(indices)
         if not additions:
             return reference  # exactly the untouched figures
@@ -65,7 +74,7 @@ class PairScorer:
             return self._plain([self.pairs[i] for i in indices], additions)
         batch = self._pack([self.pairs[i] for i in indices])
         states = self._states_of(indices, batch)
-        with steered(self._later.blocks, additions):
+        with steered(self._later.blocks, self._in_scope(additions, batch)):
             return answer_scores(self._later(states, batch), batch)
 
     def residual_norm(self, sample: int = 4) -> float:
@@ -80,6 +89,14 @@ class PairScorer:
                 self.model.network(input_ids=tokens, use_cache=False)
                 norms.append(hidden_of(outputs.pop())[0].float().norm(dim=-1))
         return float(torch.cat(norms).median())
+
+    def _in_scope(self, additions: Additions, batch: PackedBatch) -> Additions:
+        """The additions of a packed batch: the places that predict an answer token are the scope `answer`."""
+        if self.scope == "all":
+            return additions
+        where = torch.zeros(*batch.tokens.shape, 1, device=batch.places.device)
+        where[0, batch.places] = 1
+        return {layer: where * v for layer, v in additions.items()}
 
     def _pack(self, pairs: Sequence[EncodedPair], prefix: Sequence[int] | None = None) -> PackedBatch:
         prefix = self.prefix if prefix is None else prefix
@@ -121,12 +138,15 @@ class PairScorer:
         rows = [(pair.prompt, answer) for pair in pairs for answer in (pair.chosen, pair.rejected)]
         longest = max(len(prompt) + len(answer) for prompt, answer in rows)
         tokens = torch.zeros(len(rows), longest, dtype=torch.long)
-        attention = torch.zeros_like(tokens)
+        attention, predicting = torch.zeros_like(tokens), torch.zeros(len(rows), longest, 1)
         for row, (prompt, answer) in enumerate(rows):
             ids = prompt + answer
             tokens[row, : len(ids)] = torch.tensor(ids)
             attention[row, : len(ids)] = 1
+            predicting[row, len(prompt) - 1 : len(ids) - 1] = 1
         tokens, attention = tokens.to(self.model.device), attention.to(self.model.device)
+        if self.scope == "answer":
+            additions = {layer: predicting.to(v.device) * v for layer, v in additions.items()}
         with steered(self.model.blocks, additions):
             logits = self.model.network(input_ids=tokens, attention_mask=attention, use_cache=False).logits
         scores = [
@@ -171,7 +191,7 @@ class PairScorer:
         states = hidden_of(outputs[0])
         push = torch.randn(self.model.hidden_size, generator=torch.Generator().manual_seed(0)).to(self.model.device)
         additions = {self.layer: push * (states.norm(dim=-1).median() / push.norm())}
-        with steered(later.blocks, additions):
+        with steered(later.blocks, self._in_scope(additions, batch)):
             pushed = answer_scores(later(states, batch), batch)
         return later, torch.cat([untouched, pushed]), additions
 

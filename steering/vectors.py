@@ -36,6 +36,10 @@ from steering.vector_files import (
     write_whole,
 )
 
+TOKEN_SCOPES = ("all", "answer")
+"""Where a vector is added: at every position, or only where the next token is one of the answer's (from the prompt's
+last token on)."""
+
 MAX_MULTIPLIER = 100.0
 MAX_VALUE = 1e6  # no residual stream comes near, and times the greatest multiplier its square is still a float32
 MAX_LAYERS = 10_000
@@ -67,7 +71,7 @@ class SteeringVector:
         directions: layer k (the output of decoder block k, from 0) -> float32 [hidden_size], a copy on the CPU, finite.
         name: on the shelf and beside the slider; `behavior`: what it moves; `description`: more, for people.
         model_id, model_fingerprint: the model it was made for.
-        site, token_scope: where it is added: `block_output` at `all` positions.
+        site, token_scope: where it is added: `block_output`, at the positions of one of `TOKEN_SCOPES`.
         method: `name` and every setting; `pairs`: `sha256`, `source` and the numbers `train` and `held_out`.
         metrics: what was measured; `held_out` is a list of {multiplier, preference_accuracy, preference_margin}.
         default_multiplier: where its slider starts.
@@ -100,9 +104,10 @@ class SteeringVector:
             raise SteeringError(f"The vector has {found}; give one [hidden_size] for each steered layer.")
         for key in TEXTS:
             setattr(self, key, shown(getattr(self, key), key))
-        for key, only in (("site", "block_output"), ("token_scope", "all")):
-            if getattr(self, key) != only:
-                raise SteeringError(f"Its {key} is {getattr(self, key)[:40]!r}; this program steers {only!r} only.")
+        for key, known in (("site", ("block_output",)), ("token_scope", TOKEN_SCOPES)):
+            if getattr(self, key) not in known:
+                can = " or ".join(map(repr, known))
+                raise SteeringError(f"Its {key} is {getattr(self, key)[:40]!r}; this program steers {can} only.")
         self.default_multiplier = check_multiplier(self.default_multiplier)
 
     @property

@@ -12,6 +12,7 @@ from tiny_models import tiny_model
 from steering import generation
 from steering.errors import SteeringError
 from steering.generation import Column, Sampling, SharedNoise, generate, setting_title, stream
+from steering.intervention import steered
 from steering.models import hidden_of, with_hidden
 from steering.prompts import conversation
 from steering.vectors import SteeringVector
@@ -115,6 +116,33 @@ def test_a_column_does_not_depend_on_the_others(architecture, sampling):
         assert (column.text, column.tokens) == (alone.text, alone.tokens)
     assert together[0].text == together[4].text
     assert together[0].text != together[1].text
+
+
+@pytest.mark.parametrize("architecture", ["llama", "mamba"])
+def test_the_answer_scope_begins_at_the_last_token_of_the_prompt(architecture):
+    """By hand: the whole text again for each token, the vector at the positions that predict the answer."""
+    model = tiny_model(architecture)
+    everywhere, answer = vector(1, seed=1), vector(1, 2, seed=2, token_scope="answer")
+    settings = [{}, {answer: 2.0}, {everywhere: 1.0, answer: -2.0}, {everywhere: 1.0}]
+    columns = generate(model, PROMPT, settings, max_new_tokens=6, repetition_penalty=NO_REPEATS)
+    texts = []
+    for setting in settings:
+        ids = prompt_ids(model)
+        start = ids.shape[1]
+        for _ in range(6):
+            where = {"all": 1.0, "answer": (torch.arange(ids.shape[1]) >= start - 1)[None, :, None]}
+            additions = {}
+            for one, multiplier in setting.items():
+                for layer, direction in one.directions.items():
+                    here = torch.zeros(1, ids.shape[1], 32) + multiplier * where[one.token_scope] * direction
+                    additions[layer] = additions.get(layer, 0) + here
+            with torch.no_grad(), steered(model.blocks, additions):
+                logits = model.network(input_ids=ids).logits[:, -1]
+            scores = Sampling(repetition_penalty=NO_REPEATS).processors()(ids, logits)
+            ids = torch.cat([ids, scores.argmax(-1, keepdim=True)], dim=1)
+        texts.append(model.tokenizer.decode(ids[0, start:], skip_special_tokens=True))
+    assert [column.text for column in columns] == texts
+    assert len(set(texts)) == 4
 
 
 def test_repetition_penalty_is_that_of_transformers(tiny):

@@ -309,3 +309,25 @@ def test_residual_norm_is_a_median_over_tokens(pairs):
             for pair in encoded[:4]
         ]
     assert scorer.residual_norm() == pytest.approx(float(torch.cat(norms).median()), rel=1e-5)
+
+
+# Token scope -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("fast", [True, False], ids=["fast", "plain"])
+def test_the_answer_scope_leaves_the_prompt_alone(fast, tiny, pairs):
+    """As if each answer were steered by hand, from the prompt's last token on."""
+    _, encoded = encode_pairs(tiny, pairs)
+    (layer, v), *_ = push(tiny, 1).items()
+    scorer = PairScorer(tiny, encoded, layer, scope="answer", fast=fast)
+    wanted = []
+    for pair in encoded:
+        for answer in (pair.chosen, pair.rejected):
+            where = torch.zeros(1, len(pair.prompt) + len(answer), 1)
+            where[:, len(pair.prompt) - 1 :] = 1
+            alone = EncodedPair(pair.prompt, answer, answer)
+            wanted.append(by_hand(tiny, [alone], {layer: where * v})[0, 0])
+    got = scorer.scores(EVERYTHING, {layer: v})
+    torch.testing.assert_close(got.detach().view(-1), torch.stack(wanted).detach(), rtol=1e-5, atol=1e-4)
+    everywhere = PairScorer(tiny, encoded, layer, fast=fast).scores(EVERYTHING, {layer: v})
+    assert (got - everywhere).abs().max() > 1e-2

@@ -134,7 +134,7 @@ def test_unsound_directions_are_refused(directions, message):
 def test_what_it_cannot_steer_is_refused():
     with pytest.raises(SteeringError, match="'attention'; this program steers 'block_output' only"):
         of(1.0, site="attention")
-    with pytest.raises(SteeringError, match="'last'; this program steers 'all' only"):
+    with pytest.raises(SteeringError, match="'last'; this program steers 'all' or 'answer' only"):
         of(1.0, token_scope="last")
     with pytest.raises(SteeringError, match="multiplier nan is not a number"):
         of(1.0, default_multiplier=math.nan)

@@ -49,7 +49,7 @@ def evaluate(
     multipliers = [check_multiplier(m) for m in multipliers]
     additions = {m: {k: rows[0] for k, rows in additions_for(model, [{vector: m}]).items()} for m in multipliers}
     _, encoded = encode_pairs(model, pairs)
-    scorer = PairScorer(model, encoded, min(vector.layers))
+    scorer = PairScorer(model, encoded, min(vector.layers), scope=vector.token_scope)
     return results(*preference_gaps(scorer, additions, on_progress=on_progress))
 
 
