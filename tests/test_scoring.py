@@ -311,7 +311,7 @@ def test_residual_norm_is_a_median_over_tokens(pairs):
     assert scorer.residual_norm() == pytest.approx(float(torch.cat(norms).median()), rel=1e-5)
 
 
-# Token scope -----------------------------------------------------------------------------------------------------------
+# Token scope ----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("fast", [True, False], ids=["fast", "plain"])

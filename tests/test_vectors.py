@@ -428,7 +428,7 @@ def test_what_could_not_be_read_is_not_written(tmp_path, fields, message):
         ({"hidden_size": 4}, "its metadata says hidden size 4, its tensors say 3"),
         ({"hidden_size": "3"}, "'hidden_size' is not a whole number"),
         ({"site": "attention"}, "'attention'; this program steers 'block_output' only"),
-        ({"token_scope": "last"}, "steers 'all' only"),
+        ({"token_scope": "last"}, "steers 'all' or 'answer' only"),
     ],
 )
 def test_metadata_of_wrong_types_is_refused(changes, message):
