@@ -2,10 +2,13 @@
 
 import contextlib
 import hashlib
+import tempfile
 import textwrap
-from collections.abc import Iterator
+import weakref
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from huggingface_hub.utils import logging as hub_logging
@@ -16,6 +19,7 @@ from transformers.utils import logging as transformers_logging
 from steering import bundled
 from steering.errors import SteeringError
 from steering.prompts import PromptFormat
+from steering.weights import input_device, let_gradients_through, loading_options, named_weights
 
 PROBE_TOKENS = 5
 
@@ -53,7 +57,8 @@ class LanguageModel:
 
     @property
     def device(self) -> torch.device:
-        return self.network.get_input_embeddings().weight.device
+        """Where token ids go in and logits come out; the blocks of a spread model may lie elsewhere."""
+        return input_device(self.network)
 
     @property
     def stop_tokens(self) -> frozenset[int]:
@@ -71,38 +76,49 @@ class LanguageModel:
 
 
 def load_model(
-    source: str | None = None, *, device: str | None = None, dtype: torch.dtype | None = None
+    source: str | Path | None = None,
+    *,
+    device: str | None = None,
+    dtype: torch.dtype | str | None = None,
+    device_map: str | Mapping[str, Any] | None = None,
+    quantization: str | None = None,
 ) -> LanguageModel:
     """Load a model; without `source` the bundled default (fetched and converted on first use).
 
     Args:
-        source: Hub id (`Qwen/Qwen2.5-0.5B-Instruct`) or local folder.
+        source: Hub id (`Qwen/Qwen2.5-0.5B-Instruct`), local folder, or local GGUF file (its weights are unpacked).
         device: `cpu`, `cuda`, ...; by default CUDA where there is one.
-        dtype: of the weights; by default float32 on the CPU, the checkpoint's own elsewhere.
+        dtype: of the weights, also as a word (`bfloat16`, `auto`: the checkpoint's own); by default float32 on the CPU,
+            the checkpoint's own elsewhere.
+        device_map: instead of a device, how a model too large for one is spread: `auto`, `balanced`, ..., or a
+            dictionary from module names to devices; what is on `disk` is read anew in every pass.
+        quantization: `8bit` or `4bit` holds the weights so (bitsandbytes).
 
     Raises:
         SteeringError: not found, no network, not a decoder-only language model, or not steerable; it says which.
     """
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    gguf = Path(str(source)) if str(source).lower().endswith(".gguf") else None
+    options = loading_options(
+        device=device, dtype=dtype, device_map=device_map, quantization=quantization, gguf=gguf is not None
+    )
     where = bundled.bundled_checkpoint() if source in (None, "", bundled.NAME) else source
     name = bundled.NAME if where is not source else Path(str(source).rstrip("/\\")).name or str(source)
-    with _quiet_transformers():
-        try:
-            tokenizer = AutoTokenizer.from_pretrained(where)
-            network, found = AutoModelForCausalLM.from_pretrained(
-                where, dtype=dtype or (torch.float32 if device == "cpu" else "auto"), output_loading_info=True
-            )
-            if found["missing_keys"]:  # transformers would fill them with random numbers
-                raise ValueError(f"the checkpoint lacks {sorted(found['missing_keys'])[0]}")
-            network.to(device)
-        except Exception as error:  # whatever way the libraries have to fail on files that are not ours
-            raise SteeringError(
-                f"Model {str(source or name)!r} cannot be loaded: {_reason(where, error)}; --model takes the Hub id of "
-                "a causal language model (with network, or already cached) or a folder with one and its tokenizer."
-            ) from error
+    if gguf:
+        where, name = gguf, gguf.stem
     # A folder's path stays on this machine: vector files carry the source, and they are shared.
     hub_id = where is source and not Path(str(source)).exists()
-    return wrap_model(network, tokenizer, name=name, source=str(source) if hub_id else name)
+    try:
+        network, tokenizer = _read(where, options, spread=bool(device_map))
+        return wrap_model(network, tokenizer, name=name, source=str(source) if hub_id else name)
+    except SteeringError:
+        raise
+    except Exception as error:  # whatever way the libraries have to fail on files that are not ours
+        by_hand = ", and a device map has to name every part of the model once, tied weights in one place"
+        raise SteeringError(
+            f"Model {str(source or name)!r} cannot be loaded: {_reason(where, error)}; --model takes the Hub id of a "
+            "causal language model (with network, or already cached), a folder with one and its tokenizer, or a GGUF "
+            f"file{by_hand if isinstance(device_map, Mapping) else ''}."
+        ) from error
 
 
 def wrap_model(
@@ -110,6 +126,7 @@ def wrap_model(
 ) -> LanguageModel:
     """Make a loaded transformers model steerable: freeze it, find its blocks, read its prompt format."""
     network.eval().requires_grad_(False)
+    let_gradients_through(network)
     path, hidden_size = find_blocks(network, name)
     return LanguageModel(
         network=network,
@@ -145,7 +162,7 @@ def find_blocks(network: PreTrainedModel, name: str = "This model") -> tuple[str
         order.append(block)
 
     vocabulary = network.get_input_embeddings().weight.shape[0]
-    tokens = torch.arange(1, PROBE_TOKENS + 1, device=network.get_input_embeddings().weight.device)[None] % vocabulary
+    tokens = torch.arange(1, PROBE_TOKENS + 1, device=input_device(network))[None] % vocabulary
     changed = torch.cat([tokens[:, :-1], (tokens[:, -1:] + 7) % vocabulary], dim=1)
     handles = [b.register_forward_hook(watch, with_kwargs=True) for m in lists.values() for b in m]
     try:
@@ -157,7 +174,8 @@ def find_blocks(network: PreTrainedModel, name: str = "This model") -> tuple[str
     finally:
         for handle in handles:
             handle.remove()
-    noise = 1e-3 if first.dtype == torch.float32 else 5e-2  # of rounding; a causal model differs by nothing else
+    rounded = first.dtype != torch.float32 or getattr(network, "is_loaded_in_8bit", False)
+    noise = 5e-2 if rounded else 1e-3  # a causal model differs by nothing else
     if not (first - second)[:, :-1].abs().max() <= noise * first.float().std():
         raise SteeringError(
             f"{name} lets a token see later ones, so it is no causal language model; choose a decoder-only model."
@@ -203,11 +221,30 @@ def with_hidden(output: object, hidden: Tensor) -> object:
     return type(output)((hidden, *output[1:]))
 
 
+def _read(where: str | Path, options: dict[str, Any], spread: bool) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """Network and tokenizer, read by transformers; raises whatever it raises."""
+    file = {}
+    if isinstance(where, Path) and where.suffix.lower() == ".gguf":
+        if not where.is_file():
+            raise FileNotFoundError("there is no such file")
+        where, file = where.parent, {"gguf_file": where.name}
+    with _quiet_transformers(), contextlib.ExitStack() as scratch:
+        if spread:  # weights for the disk are left in the checkpoint, unless they have to be converted first
+            folder = scratch.enter_context(tempfile.TemporaryDirectory(prefix="steering-offload-"))
+            options = {**options, "offload_folder": folder}
+        tokenizer = AutoTokenizer.from_pretrained(where, **file)
+        network, found = AutoModelForCausalLM.from_pretrained(where, **file, **options, output_loading_info=True)
+        if found["missing_keys"]:  # transformers would fill them with random numbers
+            raise ValueError(f"the checkpoint lacks {sorted(found['missing_keys'])[0]}")
+        weakref.finalize(network, scratch.pop_all().close)
+    return network, tokenizer
+
+
 def _reason(where: str | Path, error: Exception) -> str:
     """Why a model cannot be loaded, in a few words."""
     path = Path(where)
     if not path.exists() and (path.is_absolute() or len(path.parts) > 2 or str(where).startswith((".", "~"))):
-        return "there is no such folder"
+        return f"there is no such {'file' if path.suffix.lower() == '.gguf' else 'folder'}"
     text = " ".join(str(error).split()) or type(error).__name__
     return textwrap.shorten(text.split(". ")[0], 200, placeholder=" ...").rstrip(".")
 
@@ -222,12 +259,15 @@ def _context_length(network: PreTrainedModel) -> int | None:
 
 
 def _fingerprint(network: PreTrainedModel) -> str:
-    """Digest of every parameter's name, shape and eight values, in bfloat16 so that a half-precision copy agrees."""
+    """Digest of every weight's name, shape and eight values, wherever they lie.
+
+    Values are taken in bfloat16, so that a bfloat16 copy agrees; a float16 or quantised one has a digest of its own.
+    """
     digest = hashlib.sha256(type(network).__name__.encode())
-    for name, parameter in network.named_parameters():
-        digest.update(f"{name}{tuple(parameter.shape)}".encode())
-        flat = parameter.detach().reshape(-1)
-        if flat.numel() and flat.is_floating_point():
+    for name, weight in named_weights(network):
+        digest.update(f"{name}{tuple(weight.shape)}".encode())
+        flat = weight.reshape(-1)
+        if flat.numel():
             picks = torch.linspace(0, flat.numel() - 1, 8, dtype=torch.float64).long().to(flat.device)
             digest.update(flat[picks].to(torch.bfloat16).float().cpu().numpy().tobytes())
     return digest.hexdigest()[:16]

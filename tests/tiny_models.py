@@ -1,7 +1,9 @@
 """Tiny random-weight models of many architectures, made in milliseconds, with a byte-level tokenizer."""
 
+from pathlib import Path
 from typing import Any
 
+import gguf
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import (
@@ -119,3 +121,56 @@ def tiny_network(architecture: str, seed: int = 0, **changes: Any) -> PreTrained
 def tiny_model(architecture: str = "llama", *, chat: bool = True, seed: int = 0, **changes: Any) -> LanguageModel:
     """A steerable tiny model; `changes` go into its configuration."""
     return wrap_model(tiny_network(architecture, seed, **changes), tokenizer(chat), name=f"tiny-{architecture}")
+
+
+GGUF_NAMES = {
+    "model.embed_tokens": "token_embd",
+    "model.norm": "output_norm",
+    "lm_head": "output",
+    "model.layers": "blk",
+    **{f"self_attn.{part}_proj": f"attn_{part}" for part in "qkv"},
+    "self_attn.o_proj": "attn_output",
+    **{f"mlp.{part}_proj": f"ffn_{part}" for part in ("gate", "up", "down")},
+    "input_layernorm": "attn_norm",
+    "post_attention_layernorm": "ffn_norm",
+}
+
+
+def write_gguf(model: LanguageModel, path: Path, kind: gguf.GGMLQuantizationType) -> Path:
+    """A tiny Llama as llama.cpp stores it, its matrices as blocks of that kind."""
+    config, words = model.network.config, model.tokenizer
+    writer = gguf.GGUFWriter(path, "llama")
+    writer.add_block_count(config.num_hidden_layers)
+    writer.add_context_length(config.max_position_embeddings)
+    writer.add_embedding_length(config.hidden_size)
+    writer.add_feed_forward_length(config.intermediate_size)
+    writer.add_head_count(config.num_attention_heads)
+    writer.add_head_count_kv(config.num_key_value_heads)
+    writer.add_layer_norm_rms_eps(config.rms_norm_eps)
+    writer.add_rope_dimension_count(config.head_dim)
+    writer.add_tokenizer_model("gpt2")
+    writer.add_token_list(words.convert_ids_to_tokens(range(len(words))))
+    writer.add_token_scores([0.0] * len(words))  # transformers makes merges of them: none
+    writer.add_token_types([gguf.TokenType.CONTROL] * 4 + [gguf.TokenType.NORMAL] * (len(words) - 4))
+    writer.add_bos_token_id(words.bos_token_id)
+    writer.add_eos_token_id(words.eos_token_id)
+    writer.add_pad_token_id(words.pad_token_id)
+    writer.add_unk_token_id(words.unk_token_id)
+    writer.add_chat_template(words.chat_template)
+    for name, parameter in model.network.named_parameters():
+        for ours, theirs in GGUF_NAMES.items():
+            name = name.replace(ours, theirs)
+        heads = {"attn_q": config.num_attention_heads, "attn_k": config.num_key_value_heads}
+        for part, count in heads.items():
+            if part in name:  # llama.cpp turns neighbours where transformers turns halves
+                parameter = parameter.view(count, 2, -1, config.hidden_size).transpose(1, 2).reshape(parameter.shape)
+        values = parameter.detach().contiguous().numpy()
+        if values.ndim > 1:
+            writer.add_tensor(name, gguf.quants.quantize(values, kind), raw_dtype=kind)
+        else:
+            writer.add_tensor(name, values)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path
