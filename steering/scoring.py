@@ -1,26 +1,29 @@
 """Log-probabilities of the answers of preference pairs under steering: what training and evaluation both stand on.
 
 The fast way keeps the hidden states at the first steered layer, packs each batch into one sequence without padding and
-runs only the later blocks (see packing.py). Whether a model can be run so is found out by comparing it with the plain
-forward pass on a few tokens; a model that differs is scored the plain way. Both give the same numbers.
+runs only the later blocks. Whether a model can be run so is found out by comparing it with the plain forward pass on a
+few tokens; a model that differs is scored the plain way. Both give the same numbers.
 """
 
+import contextlib
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
+from steering.answer_head import AnswerHead
 from steering.encoding import EncodedPair, shared_prefix
 from steering.intervention import Additions, observed, steered
 from steering.models import LanguageModel, hidden_of
-from steering.packing import LaterBlocks, PackedBatch, pack, packed_logits
-
-STATES_BUDGET = 512 * 1024**2
-"""Bytes of hidden states kept; pairs beyond it are run from the first block each time."""
+from steering.packing import PackedBatch, pack
+from steering.states import StatesCache
+from steering.threads import balanced, in_threads, workers
+from steering.twins import PackedModel
 
 TRIAL_TOKENS = 1024
 """Longest pair on which the fast way is tried out against the plain one."""
+WINDOWS = ("sliding_window", "sliding_window_size", "local_attention", "attention_chunk_size")
+"""What models call the reach of attention that looks back only so far."""
 
 
 class PairScorer:
@@ -32,6 +35,10 @@ class PairScorer:
         layer: the first layer that the additions touch.
         scope: the positions that are steered, `all` or `answer` (see `vectors.TOKEN_SCOPES`).
         fast: False scores the plain way, without trying.
+
+    Attributes:
+        why_plain: why it goes the plain way; empty for the fast one.
+        states: what is kept of the fast way's hidden states.
     """
 
     def __init__(
@@ -45,191 +52,164 @@ class PairScorer:
     ) -> None:
         self.model, self.pairs, self.layer, self.scope = model, pairs, layer, scope
         self.prefix = shared_prefix(pair.prompt[:-1] for pair in pairs)
-        self._references: dict[int, Tensor] = {}
-        self._states: dict[int, Tensor] = {}
+        self.states = StatesCache()
+        self._references = torch.full((len(pairs), 2), torch.nan, device=model.device)
         self._prefix_states: Tensor | None = None
-        self._budget = STATES_BUDGET
-        self._later: LaterBlocks | None = None
+        self._packed: PackedModel | None = None
+        self._head = AnswerHead(model)
         self.why_plain = "" if fast else "asked for"
         if fast:
-            self._later, self.why_plain = self._later_blocks_if_exact()
+            self._packed, self.why_plain = self._packed_if_exact()
 
     @property
     def fast(self) -> bool:
-        return self._later is not None
+        return self._packed is not None
 
     def reference(self, indices: Sequence[int]) -> Tensor:
         """Scores [n, 2] of the untouched model, computed once per pair."""
-        missing = [i for i in indices if i not in self._references]
-        if missing:
-            self._measure_untouched(missing)
-        return torch.stack([self._references[i] for i in indices])
+        indices = list(indices)
+        missing = [i for i, unknown in zip(indices, self._references[indices, 0].isnan(), strict=True) if unknown]
+        in_threads(self._measure_untouched, self.parts(missing))
+        return self._references[indices]
+
+    def parts(self, indices: Sequence[int]) -> list[list[int]]:
+        """The indices in groups of about equal work, one for each core; one group where the model is on a GPU."""
+        return [[indices[place] for place in group] for group in self._places(indices)]
 
     def scores(self, indices: Sequence[int], additions: Additions) -> Tensor:
         """Scores [n, 2] with `additions` (layer -> [hidden_size]) at the scope's positions; differentiable in them."""
         reference = self.reference(indices)
         if not additions:
             return reference  # exactly the untouched figures
-        if self._later is None:
-            return self._plain([self.pairs[i] for i in indices], additions)
-        batch = self._pack([self.pairs[i] for i in indices])
-        states = self._states_of(indices, batch)
-        with steered(self._later.blocks, self._in_scope(additions, batch)):
-            return answer_scores(self._later(states, batch), batch)
+        if any(addition.requires_grad for addition in additions.values()) and torch.is_grad_enabled():
+            return self._steered(indices, additions)  # the caller splits the batch, for the backward pass as well
+        places = self._places(indices)
+        found = in_threads(lambda group: self._steered([indices[place] for place in group], additions), places)
+        scores = torch.empty_like(reference)
+        for group, part in zip(places, found, strict=True):
+            scores[group] = part
+        return scores
 
-    def residual_norm(self, sample: int = 4) -> float:
-        """Median L2 norm of the hidden states at the layer, over the tokens of the first few pairs.
+    @torch.no_grad()
+    def residual_norms(self, layers: Sequence[int], sample: int = 4) -> dict[int, float]:
+        """Median L2 norm of the hidden states at each layer, over the tokens of the first few pairs.
 
         The median, because a model's first token often carries a norm many times the usual.
         """
-        norms = []
-        with torch.no_grad(), observed(self.model.blocks[self.layer]) as outputs:
-            for pair in self.pairs[:sample]:
-                tokens = torch.tensor([pair.prompt + pair.chosen], device=self.model.device)
-                self.model.network(input_ids=tokens, use_cache=False)
-                norms.append(hidden_of(outputs.pop())[0].float().norm(dim=-1))
-        return float(torch.cat(norms).median())
+        norms: dict[int, list[Tensor]] = {layer: [] for layer in layers}
+        for pair in self.pairs[:sample]:
+            tokens = torch.tensor([pair.prompt + pair.chosen], device=self.model.device)
+            with contextlib.ExitStack() as stack:
+                outputs = {k: stack.enter_context(observed(self.model.blocks[k])) for k in layers}
+                self.model.network.base_model(input_ids=tokens, use_cache=False)
+            for layer, (output,) in outputs.items():
+                norms[layer].append(hidden_of(output)[0].float().norm(dim=-1).cpu())
+        return {layer: float(torch.cat(found).median()) for layer, found in norms.items()}
 
-    def _in_scope(self, additions: Additions, batch: PackedBatch) -> Additions:
-        """The additions of a packed batch: the places that predict an answer token are the scope `answer`."""
-        if self.scope == "all":
-            return additions
-        where = torch.zeros(*batch.tokens.shape, 1, device=batch.places.device)
-        where[0, batch.places] = 1
-        return {layer: where * v for layer, v in additions.items()}
+    def residual_norm(self) -> float:
+        return self.residual_norms([self.layer])[self.layer]
+
+    def _places(self, indices: Sequence[int]) -> list[list[int]]:
+        pairs = [self.pairs[i] for i in indices]
+        tokens = [len(pair.prompt) - len(self.prefix) + len(pair.chosen) + len(pair.rejected) for pair in pairs]
+        return balanced(tokens, workers() if self.model.device.type == "cpu" else 1)
+
+    def _steered(self, indices: Sequence[int], additions: Additions) -> Tensor:
+        pairs = [self.pairs[i] for i in indices]
+        if self._packed is None:
+            return self._plain(pairs, additions)
+        batch = self._pack(pairs)
+        return self._steered_scores(self._packed, self._states_of(indices, batch), batch, additions)
 
     def _pack(self, pairs: Sequence[EncodedPair], prefix: Sequence[int] | None = None) -> PackedBatch:
         prefix = self.prefix if prefix is None else prefix
         return pack(pairs, prefix, self.model.device, self.model.network.dtype)
 
+    def _steered_scores(self, packed: PackedModel, states: Tensor, batch: PackedBatch, additions: Additions) -> Tensor:
+        if self.scope == "answer":  # only at places that predict an answer token
+            where = torch.zeros(*batch.tokens.shape, 1, device=batch.places.device)
+            where[0, batch.places] = 1
+            additions = {layer: where * v for layer, v in additions.items()}
+        with steered(packed.blocks, additions):
+            return self._totals(packed.from_states(states, batch), batch)
+
+    def _totals(self, last: Tensor, batch: PackedBatch) -> Tensor:
+        return batch.totals(self._head(last, batch.readout, batch.targets))
+
     @torch.no_grad()
     def _measure_untouched(self, indices: Sequence[int]) -> None:
         """One pass through the whole model: reference scores, and the hidden states at the layer on the way."""
         pairs = [self.pairs[i] for i in indices]
-        if self._later is None:
+        if self._packed is None:
             scores = self._plain(pairs, {})
         else:
             batch = self._pack(pairs)
-            with observed(self.model.blocks[self.layer]) as outputs:
-                scores = answer_scores(packed_logits(self.model.network, batch), batch)
-            self._keep(indices, hidden_of(outputs[0])[0], batch)
-        self._references.update(zip(indices, scores, strict=True))
-
-    def _keep(self, indices: Sequence[int], states: Tensor, batch: PackedBatch) -> None:
-        if self._prefix_states is None:
-            self._prefix_states = states[: len(self.prefix)].clone()
-        for index, span in zip(indices, batch.spans, strict=True):
-            own = states[span]
-            size = own.numel() * own.element_size()
-            if size <= self._budget:
-                self._budget -= size
-                self._states[index] = own.clone()
+            states, last = self._packed.from_tokens(batch)
+            scores = self._totals(last, batch)
+            _, *own = states[0].split(batch.sizes)
+            for index, part in zip(indices, own, strict=True):
+                self.states.keep(index, part)
+        self._references[indices] = scores
 
     def _states_of(self, indices: Sequence[int], batch: PackedBatch) -> Tensor:
-        """Hidden states [1, T, hidden_size] of the batch at the layer, from memory where they were kept."""
-        if all(i in self._states for i in indices):
-            return torch.cat([self._prefix_states, *(self._states[i] for i in indices)])[None]
-        with torch.no_grad(), observed(self.model.blocks[self.layer]) as outputs:
-            packed_logits(self.model.network, batch)
-        return hidden_of(outputs[0])
+        """Hidden states [1, T, hidden_size] of the batch at the layer, as they were kept."""
+        if all(i in self.states for i in indices):
+            return torch.cat([self._prefix_states, *(self.states[i] for i in indices)])[None]
+        with torch.no_grad():
+            return self._packed.from_tokens(batch)[0]
 
     def _plain(self, pairs: Sequence[EncodedPair], additions: Additions) -> Tensor:
         """Chosen and rejected as rows of one padded batch through the whole model."""
         rows = [(pair.prompt, answer) for pair in pairs for answer in (pair.chosen, pair.rejected)]
         longest = max(len(prompt) + len(answer) for prompt, answer in rows)
         tokens = torch.zeros(len(rows), longest, dtype=torch.long)
-        attention, predicting = torch.zeros_like(tokens), torch.zeros(len(rows), longest, 1)
+        attention, predicting = torch.zeros_like(tokens), torch.zeros(len(rows), longest, dtype=torch.bool)
         for row, (prompt, answer) in enumerate(rows):
             ids = prompt + answer
             tokens[row, : len(ids)] = torch.tensor(ids)
             attention[row, : len(ids)] = 1
-            predicting[row, len(prompt) - 1 : len(ids) - 1] = 1
+            predicting[row, len(prompt) - 1 : len(ids) - 1] = True
         tokens, attention = tokens.to(self.model.device), attention.to(self.model.device)
         if self.scope == "answer":
-            additions = {layer: predicting.to(v.device) * v for layer, v in additions.items()}
+            additions = {layer: predicting[..., None].to(v) * v for layer, v in additions.items()}
         with steered(self.model.blocks, additions):
-            logits = self.model.network(input_ids=tokens, attention_mask=attention, use_cache=False).logits
-        scores = [
-            log_probabilities(logits[row, len(prompt) - 1 : len(prompt) + len(answer) - 1], answer).sum()
-            for row, (prompt, answer) in enumerate(rows)
-        ]
-        return torch.stack(scores).view(-1, 2)
+            targets = torch.tensor([token for _, answer in rows for token in answer])
+            each = self._head.after_tokens(tokens, attention, predicting, targets)
+        lengths = [len(answer) for _, answer in rows]
+        return torch.stack([part.sum() for part in each.split(lengths)]).view(-1, 2)
 
     @torch.no_grad()
-    def _later_blocks_if_exact(self) -> tuple[LaterBlocks | None, str]:
-        """The later blocks on their own, if they give what the plain pass gives on a few tokens; else why not."""
-        config = self.model.network.config.get_text_config(decoder=True)
-        for key in ("sliding_window", "sliding_window_size", "local_attention", "attention_chunk_size"):
+    def _packed_if_exact(self) -> tuple[PackedModel | None, str]:
+        """The model run in packs, if that gives what the plain pass gives on a few tokens; else why not."""
+        network = self.model.network
+        name, config = type(network).__name__, network.config.get_text_config(decoder=True)
+        for key in WINDOWS:
             window = getattr(config, key, None)
             if isinstance(window, int) and self.pairs and max(map(len, self.pairs)) >= window:
                 return None, f"pairs are longer than the model's {key.replace('_', ' ')} of {window} tokens"
         if getattr(config, "window_size", None):  # GPT-Neo's window counts places in the sequence, whatever the mask
-            return None, f"{type(self.model.network).__name__} cannot be packed (its attention window)"
-        name = type(self.model.network).__name__
-        samples = _probe_pairs(self.model.network.get_input_embeddings().weight.shape[0])
+            return None, f"{name} cannot be packed (its attention window)"
+        samples = _probe_pairs(network.get_input_embeddings().weight.shape[0])
         trials = [(samples, samples[0].prompt[:2])]
         if self.pairs:  # what goes wrong only past some length shows on the longest pair
             longest = max((p for p in self.pairs if len(p) <= TRIAL_TOKENS), key=len, default=min(self.pairs, key=len))
             trials.append(([longest], self.prefix))
+        rtol, atol = (5e-5, 5e-5) if network.dtype == torch.float32 else (1e-2, 5e-2)
         try:
+            packed = PackedModel(self.model, self.layer)
             for pairs, prefix in trials:
-                later, got, additions = self._trial(pairs, prefix)
-                want = torch.cat([self._plain(pairs, {}), self._plain(pairs, additions)])
-                tolerance = 5e-5 if self.model.network.dtype == torch.float32 else 4e-2
-                if not torch.allclose(got, want, rtol=tolerance, atol=tolerance):
+                batch = self._pack(pairs, prefix)
+                states, last = packed.from_tokens(batch)
+                push = torch.randn(self.model.hidden_size, generator=torch.Generator().manual_seed(0)).to(states.device)
+                additions = {self.layer: push * (states.float().norm(dim=-1).median() / push.norm())}
+                got = [self._totals(last, batch), self._steered_scores(packed, states, batch, additions)]
+                want = [self._plain(pairs, {}), self._plain(pairs, additions)]
+                if not torch.allclose(torch.cat(got), torch.cat(want), rtol=rtol, atol=atol):
                     return None, f"{name} gives other results when packed"
+            self._prefix_states = states[0, : len(prefix)].clone()
         except Exception as error:  # whatever way an architecture has to refuse, the plain way remains
             return None, f"{name} cannot be packed ({type(error).__name__})"
-        return later, ""
-
-    def _trial(self, pairs: Sequence[EncodedPair], prefix: Sequence[int]) -> tuple[LaterBlocks, Tensor, Additions]:
-        """Packed scores of a few pairs, untouched and then pushed by what the additions say, [2 * n, 2]."""
-        batch = self._pack(pairs, prefix)
-        with observed(self.model.blocks[self.layer]) as outputs:
-            untouched = answer_scores(packed_logits(self.model.network, batch), batch)
-        later = LaterBlocks(self.model, self.layer, gives_tuple=isinstance(outputs[0], tuple))
-        states = hidden_of(outputs[0])
-        push = torch.randn(self.model.hidden_size, generator=torch.Generator().manual_seed(0)).to(self.model.device)
-        additions = {self.layer: push * (states.norm(dim=-1).median() / push.norm())}
-        with steered(later.blocks, self._in_scope(additions, batch)):
-            pushed = answer_scores(later(states, batch), batch)
-        return later, torch.cat([untouched, pushed]), additions
-
-
-def answer_scores(logits: Tensor, batch: PackedBatch) -> Tensor:
-    """[n, 2] summed log-probabilities of chosen and rejected from the logits [P, vocabulary] of a packed batch."""
-    each = LogProbabilities.apply(logits, batch.readout, batch.targets)
-    totals = torch.zeros(2 * len(batch.spans), device=each.device)
-    return totals.index_add(0, batch.owners, each).view(-1, 2)
-
-
-class LogProbabilities(torch.autograd.Function):
-    """log p of token targets[i] under row rows[i] of logits [P, vocabulary]: float32 [A].
-
-    A row may serve several targets. Written by hand because the vocabulary is wide: autograd would copy the logits for
-    the rows used twice, and fill and add whole matrices of zeros on the way back.
-    """
-
-    @staticmethod
-    def forward(ctx, logits: Tensor, rows: Tensor, targets: Tensor) -> Tensor:
-        wide = logits.float()
-        totals = torch.logsumexp(wide, dim=-1)
-        ctx.save_for_backward(wide, totals, rows, targets)
-        ctx.dtype = logits.dtype
-        return wide[rows, targets] - totals[rows]
-
-    @staticmethod
-    def backward(ctx, gradient: Tensor) -> tuple[Tensor, None, None]:
-        wide, totals, rows, targets = ctx.saved_tensors
-        weights = torch.zeros_like(totals).index_add(0, rows, gradient)
-        back = torch.exp(wide - totals[:, None]).mul_(-weights[:, None])
-        back.index_put_((rows, targets), gradient, accumulate=True)
-        return back.to(ctx.dtype), None, None
-
-
-def log_probabilities(logits: Tensor, targets: Sequence[int]) -> Tensor:
-    """log p of each target, [tokens], from logits [tokens, vocabulary]; in float32 whatever the model's type."""
-    return -F.cross_entropy(logits.float(), torch.tensor(targets, device=logits.device), reduction="none")
+        return packed, ""
 
 
 def _probe_pairs(vocabulary: int) -> list[EncodedPair]:

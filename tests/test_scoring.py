@@ -4,12 +4,13 @@ import pytest
 import torch
 from tiny_models import ARCHITECTURES, tiny_model
 
-from steering import packing, scoring
+from steering import scoring, states, twins
 from steering.encoding import EncodedPair, encode_pairs, shared_prefix
 from steering.intervention import steered
-from steering.packing import LaterBlocks, pack
+from steering.packing import pack
 from steering.pairs import Pairs, PreferencePair
-from steering.scoring import PairScorer, log_probabilities
+from steering.scoring import PairScorer
+from steering.twins import PackedModel
 
 PLAIN = {"bloom", "mpt", "gpt_neo", "qwen3_next", "mamba"}
 EVERYTHING = range(8)
@@ -93,33 +94,33 @@ def test_no_additions_are_exactly_the_reference(tiny, pairs):
     assert torch.equal(scorer.scores(EVERYTHING, {}), scorer.reference(EVERYTHING))
 
 
-@pytest.mark.parametrize("budget", [0, 40_000, 10**9], ids=["nothing kept", "some kept", "all kept"])
-def test_the_budget_for_states_changes_no_number(budget, tiny, pairs, monkeypatch):
+@pytest.mark.parametrize("disk", ["room", "full"])
+@pytest.mark.parametrize("memory", [0, 40_000, 10**9], ids=["none in memory", "some in memory", "all in memory"])
+def test_where_states_are_kept_changes_no_number(memory, disk, tiny, pairs, monkeypatch):
     _, encoded = encode_pairs(tiny, pairs)
     wanted, gradient = scores_and_gradient(PairScorer(tiny, encoded, 1, fast=False), push(tiny, 1))
-    monkeypatch.setattr(scoring, "STATES_BUDGET", budget)
+    monkeypatch.setattr(states, "MEMORY_BUDGET", memory)
+    if disk == "full":
+        monkeypatch.setattr(states, "DISK_RESERVE", 10**18)
     scorer = PairScorer(tiny, encoded, 1)
     for _ in range(2):  # the second time from what was kept
         scores, got = scores_and_gradient(scorer, push(tiny, 1))
         torch.testing.assert_close(scores, wanted, rtol=1e-5, atol=1e-4)
         assert close(got, gradient)
-    kept = sum(states.numel() * states.element_size() for states in scorer._states.values())
-    assert kept <= budget
-    assert len(scorer._states) == {0: 0, 10**9: 8}.get(budget, len(scorer._states))
-    assert budget != 40_000 or 0 < len(scorer._states) < 8
+    kept = [i for i in EVERYTHING if i in scorer.states]
+    assert len(kept) == 8 if disk == "room" or memory == 10**9 else len(kept) < 8
+    assert bool(kept) or (memory == 0 and disk == "full")
+    assert bool(scorer.states.problem) == (len(kept) < 8)
 
 
 def test_references_and_states_are_computed_once_a_pair(tiny, pairs, monkeypatch):
     _, encoded = encode_pairs(tiny, pairs)
     scorer = PairScorer(tiny, encoded, 1)
-    passes = []
-    handle = tiny.blocks[0].register_forward_hook(lambda *_: passes.append(1))  # blocks up to the layer ran
-    try:
-        for epoch in range(3):
-            for batch in ([0, 1, 2], [3, 4, 5], [6, 7]) if epoch % 2 else ([7, 0], [1, 6, 2], [5, 3, 4]):
-                scorer.scores(batch, push(tiny, 1))
-    finally:
-        handle.remove()
+    passes, whole = [], scorer._packed.from_tokens
+    monkeypatch.setattr(scorer._packed, "from_tokens", lambda batch: passes.append(1) or whole(batch))
+    for epoch in range(3):
+        for batch in ([0, 1, 2], [3, 4, 5], [6, 7]) if epoch % 2 else ([7, 0], [1, 6, 2], [5, 3, 4]):
+            scorer.scores(batch, push(tiny, 1))
     assert len(passes) == 3
 
 
@@ -170,49 +171,40 @@ def test_half_precision_training_keeps_the_vector_in_full(pairs):
 # Not fast ------------------------------------------------------------------------------------------------------------
 
 
-def without_positions(network):
-    """The same forward pass, deaf to position ids: each token is taken to stand where it lies in the sequence."""
-    forward = network.forward
+def deaf_to(network, name):
+    """The same network, with a forward pass that never hears one of its arguments."""
+    kind = type(network)
 
-    def deaf(*args, position_ids=None, **kwargs):
-        return forward(*args, **kwargs)
+    class Deaf(kind):
+        def forward(self, *args, **kwargs):
+            return super().forward(*args, **{key: value for key, value in kwargs.items() if key != name})
 
-    return deaf
+    network.__class__ = Deaf
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_a_model_that_ignores_positions_is_noticed(dtype, pairs, monkeypatch):
-    model = tiny_model()
+@pytest.mark.parametrize("name", ["position_ids", "attention_mask"])
+def test_a_model_that_ignores_what_packing_needs_is_noticed(name, dtype, pairs):
+    model = tiny_model("opt" if name == "attention_mask" else "llama")  # packed attention looks at no mask of Llama's
     model.network.to(dtype)
-    monkeypatch.setattr(model.network, "forward", without_positions(model.network))
+    if name == "attention_mask":
+        model.network.config._attn_implementation = "eager"
+    deaf_to(model.network, name)
     _, encoded = encode_pairs(model, pairs)
     scorer = PairScorer(model, encoded, 1)
     assert not scorer.fast and "other results" in scorer.why_plain
-    tolerance = {torch.float32: 1e-4, torch.bfloat16: 1.0}[dtype]
-    torch.testing.assert_close(scorer.reference(EVERYTHING), by_hand(model, encoded, {}), rtol=1e-3, atol=tolerance)
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_a_model_that_ignores_the_mask_is_noticed(dtype, pairs, monkeypatch):
-    model = tiny_model()
-    model.network.to(dtype)
-    forward = model.network.forward
-    monkeypatch.setattr(
-        model.network,
-        "forward",
-        lambda *args, attention_mask=None, **kwargs: forward(*args, **kwargs),
-    )
-    scorer = PairScorer(model, encode_pairs(model, pairs)[1], 1)
-    assert not scorer.fast and "other results" in scorer.why_plain
+    if name == "position_ids":
+        tolerance = {torch.float32: 1e-4, torch.bfloat16: 1.0}[dtype]
+        torch.testing.assert_close(scorer.reference(EVERYTHING), by_hand(model, encoded, {}), rtol=1e-3, atol=tolerance)
 
 
 def test_a_model_that_cannot_be_resumed_is_noticed(tiny, pairs, monkeypatch):
-    class Whole(LaterBlocks):  # always runs from the first block
-        def __init__(self, model, layer, gives_tuple):
-            super().__init__(model, layer, gives_tuple)
-            self.network = model.network
+    class Whole(PackedModel):  # always runs from the first block
+        def __init__(self, model, layer):
+            super().__init__(model, layer)
+            self._later = self._whole
 
-    monkeypatch.setattr(scoring, "LaterBlocks", Whole)
+    monkeypatch.setattr(scoring, "PackedModel", Whole)
     scorer = PairScorer(tiny, encode_pairs(tiny, pairs)[1], 1)
     assert not scorer.fast and "other results" in scorer.why_plain
 
@@ -221,7 +213,7 @@ def test_a_model_that_refuses_is_noticed(tiny, pairs, monkeypatch, no_hooks):
     def refuse(*args, **kwargs):
         raise NotImplementedError
 
-    monkeypatch.setattr(packing, "_with_submodule", refuse)
+    monkeypatch.setattr(twins, "_attending", refuse)
     scorer = PairScorer(tiny, encode_pairs(tiny, pairs)[1], 1)
     assert not scorer.fast and "NotImplementedError" in scorer.why_plain
     assert no_hooks(tiny)
@@ -262,7 +254,7 @@ def test_a_packed_batch_is_the_tree_it_says():
     batch = pack([one, two], (1, 2), torch.device("cpu"), torch.float32)
     assert batch.tokens.tolist() == [[1, 2, 3, 4, 5, 6, 7, 8, 4, 5, 5]]
     assert batch.positions.tolist() == [[0, 1, 2, 3, 4, 3, 2, 3, 4, 4, 5]]
-    assert batch.spans == (slice(2, 6), slice(6, 11))
+    assert batch.sizes == (2, 4, 5)
     assert batch.targets.tolist() == [4, 5, 9, 6, 9, 4, 9, 5, 5, 9]
     assert batch.places[batch.readout].tolist() == [2, 3, 4, 2, 5, 7, 8, 7, 9, 10]
     assert batch.places.tolist() == [2, 3, 4, 5, 7, 8, 9, 10]
@@ -288,13 +280,6 @@ def test_shared_prefix():
     assert shared_prefix([(1, 2, 3)]) == (1, 2, 3)
     assert shared_prefix([(1, 2, 3), (1, 2), (1, 2, 9)]) == (1, 2)
     assert shared_prefix([(1,), (2,)]) == ()
-
-
-def test_log_probabilities_are_float32_of_any_type():
-    logits = torch.randn(3, 5, dtype=torch.bfloat16)
-    got = log_probabilities(logits, (0, 4, 2))
-    assert got.dtype == torch.float32
-    torch.testing.assert_close(got, logits.float().log_softmax(-1)[range(3), [0, 4, 2]])
 
 
 def test_residual_norm_is_a_median_over_tokens(pairs):
