@@ -29,10 +29,10 @@ class AnswerHead:
 
     def __init__(self, model: LanguageModel) -> None:
         self.network = network = model.network
-        self._catch, self._given = Catch(), _Given()
         self._linear = self._takes_off = False
         with contextlib.suppress(Exception):  # whatever way an architecture has to refuse
             base, self._head = network.base_model, network.get_output_embeddings()
+            self._catch, self._given = Catch(self._head), _Given(base)
             self._headless = twin(network, {self._head: self._catch, **{child: child for child in base.children()}})
             self._ending = twin(network, {base: self._given, self._head: self._head})
             self._takes_off = self._is_sound(model)
@@ -85,7 +85,15 @@ class _Given(StandIn):
     """Stands in for everything before the head."""
 
     def forward(self, *args: object, **kwargs: object) -> BaseModelOutputWithPast:
-        return BaseModelOutputWithPast(last_hidden_state=self.states)
+        return _Output(last_hidden_state=self.states)
+
+
+class _Output(BaseModelOutputWithPast):
+    """Has None for whatever else an architecture may ask of the output of its blocks."""
+
+    def __getattr__(self, name: str) -> None:
+        if name.startswith("__"):
+            raise AttributeError(name)
 
 
 class SlicedLogProbabilities(torch.autograd.Function):

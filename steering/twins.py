@@ -41,11 +41,18 @@ def twin(network: PreTrainedModel, replacing: Mapping[nn.Module, nn.Module]) -> 
 
 
 class StandIn(nn.Module):
-    """A module with `states` of its own for every thread that runs it."""
+    """Takes a module's place; has `states` of its own for every thread that runs it."""
 
-    def __init__(self) -> None:
+    def __init__(self, original: nn.Module) -> None:
         super().__init__()
+        object.__setattr__(self, "_original", original)  # not registered as a submodule: it is not ours
         self._here = threading.local()
+
+    def __getattr__(self, name: str) -> object:
+        try:
+            return super().__getattr__(name)
+        except AttributeError:  # models ask their parts for things such as `attention_type` or `weight`
+            return getattr(object.__getattribute__(self, "_original"), name)
 
     @property
     def states(self) -> Tensor | None:
@@ -73,16 +80,6 @@ class Replay(StandIn):
 
     gives_tuple = False
 
-    def __init__(self, block: nn.Module) -> None:
-        super().__init__()
-        object.__setattr__(self, "_block", block)  # not registered as a submodule: the real block is not ours
-
-    def __getattr__(self, name: str) -> object:
-        try:
-            return super().__getattr__(name)
-        except AttributeError:  # models ask their blocks for things such as `attention_type`
-            return getattr(object.__getattribute__(self, "_block"), name)
-
     def forward(self, hidden_states: Tensor, *args: object, **kwargs: object) -> object:
         hidden = hidden_states if self.states is None else self.states
         return (hidden,) if self.gives_tuple else hidden
@@ -99,8 +96,9 @@ class PackedModel:
 
     def __init__(self, model: LanguageModel, layer: int) -> None:
         self.layer = layer
-        self._catch = Catch()
-        self._whole = twin(model.network, {model.network.get_output_embeddings(): self._catch})
+        head = model.network.get_output_embeddings()
+        self._catch = Catch(head)
+        self._whole = twin(model.network, {head: self._catch})
         for config in {id(m.config): m.config for m in self._whole.modules() if hasattr(m, "config")}.values():
             if getattr(config, "_attn_implementation", None) == "sdpa":
                 config._attn_implementation = PACKED_ATTENTION
