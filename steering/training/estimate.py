@@ -18,8 +18,10 @@ from steering.models import LanguageModel
 from steering.scoring import PairScorer
 from steering.training.bipo import CURVE_PAIRS, BiPOSettings, step_loss
 
-SAMPLE = 4
+SAMPLE = 2
 """At most this many pairs are run to measure the speed."""
+NORM_PAIRS = 4
+"""So many conversations `PairScorer.residual_norm` runs."""
 
 
 @dataclass(frozen=True)
@@ -75,8 +77,7 @@ class Speed:
         each_step = train.tokens(settings.batch_size) / settings.steps_per_epoch(pairs)
         each_measurement = watched.tokens(BATCH)
 
-        # Finding the residual norm runs SAMPLE conversations, each about a pair long, through the whole model.
-        norm = self.untouched * train.tokens(1) / pairs * min(pairs, SAMPLE)
+        norm = self.untouched * train.tokens(1) / pairs * min(pairs, NORM_PAIRS)
         preparation = norm + self.setup * sum(max(lengths.own, default=0) for lengths in (train, watched))
         caching = self.untouched * (first_epoch * each_step + each_measurement)
         training = self.step * steps * each_step
@@ -92,7 +93,7 @@ def measurements(settings: BiPOSettings, pairs: int) -> int:
 
 
 def measure_speed(model: LanguageModel, pairs: Sequence[EncodedPair], layer: int) -> Speed:
-    """Run a batch of at most four pairs of about median length; a few seconds on the bundled model.
+    """Run a batch of at most two pairs of about median length; a few seconds on the bundled model.
 
     Raises SteeringError for a layer that the model does not have, ValueError without pairs.
     """
@@ -118,7 +119,7 @@ def measure_speed(model: LanguageModel, pairs: Sequence[EncodedPair], layer: int
 
 
 def middle(pairs: Sequence[EncodedPair]) -> list[EncodedPair]:
-    """At most four pairs, those of median length."""
+    """At most two pairs, those of median length."""
     ordered = sorted(pairs, key=lambda p: len(p.prompt) + len(p.chosen) + len(p.rejected))
     start = max(0, (len(ordered) - SAMPLE) // 2)
     return ordered[start : start + SAMPLE]

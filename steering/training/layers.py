@@ -1,10 +1,12 @@
 """Which layer to steer: a short look at a few layers of the middle, before the long training at one of them.
 
-Cao et al. (arXiv 2406.00045, section 4) pick the layer by a sweep on held-out questions: the same training at every
-layer. Here two short looks take its place. First the slopes of all layers at once: at the zero vector the gradient of
-BiPO's loss is -beta/2 times the mean gradient of Delta, so one forward and backward pass tells how fast the preference
-margin would grow along each layer's own best direction. Then a few large steps at the layers with the steepest slopes,
-each step with both signs so that little is left to chance, measured on held-out pairs as `bipo.run` measures.
+Cao et al. (arXiv 2406.00045) choose the layer by a sweep on held-out questions. Two short looks take its place here.
+
+1. The slopes of all layers at once. At the zero vector the gradient of BiPO's loss is -beta/2 times the mean gradient
+   of Delta, so one forward and backward pass tells how fast the preference margin would grow along it at each layer.
+2. A few steps at the layers with the steepest slopes, each step with both signs so that little is left to chance,
+   measured on held-out pairs as `bipo.run` measures. They go about as far as a usual run goes; much larger steps rank
+   the layers otherwise than such a run does.
 """
 
 import math
@@ -20,15 +22,19 @@ from steering.evaluation.preference import BATCH, preference_gaps
 from steering.intervention import observed
 from steering.models import LanguageModel, hidden_of
 from steering.scoring import PairScorer
-from steering.training.bipo import TRAVEL, BiPOSettings, bipo_loss, step_loss
+from steering.training.bipo import BiPOSettings, bipo_loss, step_loss
 
-FINALISTS = 3
+FINALISTS = 2
 """So many layers are trained at when the choice among the candidates is ours."""
-STEPS = 4
+STEPS = 3
 """Optimiser steps at each layer."""
+TRAVEL = 0.08
+"""Steps all in one direction carry the vector to this share of the residual norm."""
+NORM_PAIRS = 2
+"""So many conversations tell the residual norms."""
 TRAIN_PAIRS = 8
 HELD_OUT_PAIRS = 8
-"""The shortest so many pairs are trained on and measured, because a token costs the same in a short pair."""
+"""The shortest so many pairs are trained on, and measured: what they cost is tokens, what they tell is pairs."""
 
 
 @dataclass(frozen=True)
@@ -72,12 +78,16 @@ def candidate_layers(num_layers: int, count: int = 5) -> tuple[int, ...]:
     return tuple(sorted({round(spot) for spot in spots}))
 
 
-def residual_norms(scorer: PairScorer, layers: Sequence[int]) -> dict[int, float]:
-    """For each layer the median L2 norm of its hidden states over a batch that the scorer has not seen yet."""
-    with ExitStack() as stack:  # the untouched pass has to run every block once: the norms come with it
-        outputs = {layer: stack.enter_context(observed(scorer.model.blocks[layer])) for layer in layers}
-        scorer.reference(range(min(BATCH, len(scorer.pairs))))
-    return {layer: float(hidden_of(seen[0]).float().norm(dim=-1).median()) for layer, seen in outputs.items()}
+def residual_norms(model: LanguageModel, pairs: Sequence[EncodedPair], layers: Iterable[int]) -> dict[int, float]:
+    """For each layer what `PairScorer.residual_norm` gives, all in the same passes."""
+    with torch.no_grad(), ExitStack() as stack:
+        outputs = {layer: stack.enter_context(observed(model.blocks[layer])) for layer in layers}
+        for pair in pairs[:NORM_PAIRS]:
+            model.network(input_ids=torch.tensor([pair.prompt + pair.chosen], device=model.device), use_cache=False)
+    norms = {
+        k: torch.cat([hidden_of(output)[0].float().norm(dim=-1) for output in seen]) for k, seen in outputs.items()
+    }
+    return {layer: float(each.median()) for layer, each in norms.items()}
 
 
 def slopes(scorer: PairScorer, norms: Mapping[int, float]) -> dict[int, float]:
@@ -122,7 +132,7 @@ def sweep_layers(
     # Made once, at the lowest layer: the untouched pass serves every layer, and cached states do from there upwards.
     scorer = PairScorer(model, shortest(pairs, TRAIN_PAIRS), layers[0], fast=settings.fast)
     watched = PairScorer(model, shortest(held_out, HELD_OUT_PAIRS), layers[0], fast=settings.fast)
-    norms = residual_norms(scorer, layers)
+    norms = residual_norms(model, scorer.pairs, layers)
     if layers_are_ours:
         steepness = slopes(scorer, norms)
         layers = sorted(sorted(layers, key=steepness.get)[-FINALISTS:])
@@ -130,7 +140,7 @@ def sweep_layers(
     results: list[LayerResult] = []
     for layer in layers:
         v = torch.zeros(model.hidden_size, device=model.device, requires_grad=True)
-        # Adam moves each coordinate by about the rate a step: together the steps travel as a whole run's do.
+        # Adam moves each coordinate by about the rate a step.
         optimizer = torch.optim.Adam([v], lr=TRAVEL * norms[layer] / (math.sqrt(model.hidden_size) * STEPS))
         for step, batch in enumerate(steps, start=1):
             if should_stop():

@@ -53,16 +53,10 @@ def test_candidates_exist_in_every_model_and_repeat_in_none():
 # The slopes -----------------------------------------------------------------------------------------------------------
 
 
-def test_residual_norms_are_medians_over_every_token_of_the_first_batch(tiny, encoded):
-    pair = encoded[0]
-    states = []
-    for answer in (pair.chosen, pair.rejected):
-        ids = torch.tensor([pair.prompt + answer[:-1]])
-        hidden = torch.stack(tiny.network(input_ids=ids, output_hidden_states=True).hidden_states)[:, 0]
-        states.append(hidden[:, len(pair.prompt) :] if states else hidden)
-    wanted = torch.cat(states, dim=1).norm(dim=-1).median(dim=-1).values
-    got = residual_norms(PairScorer(tiny, [pair], 1), [1, 2])
-    assert got == pytest.approx({1: float(wanted[2]), 2: float(wanted[3])}, rel=1e-4)  # layer k is hidden_states[k+1]
+def test_residual_norms_are_the_scorers(tiny, encoded):
+    got = residual_norms(tiny, encoded, [0, 1, 2, 3])
+    wanted = {k: PairScorer(tiny, encoded, k, fast=False).residual_norm(module.NORM_PAIRS) for k in range(4)}
+    assert got == pytest.approx(wanted, rel=1e-6)
 
 
 @pytest.mark.parametrize("fast", [True, False], ids=["fast", "plain"])
@@ -81,8 +75,8 @@ def test_the_layers_with_the_steepest_slopes_are_trained_at(pairs):
     model = tiny_model(num_hidden_layers=12)
     _, encoded = encode_pairs(model, pairs)
     candidates = candidate_layers(12)
-    scorer = PairScorer(model, encoded[:5], candidates[0])
-    steepness = slopes(scorer, residual_norms(PairScorer(model, encoded[:5], candidates[0]), candidates))
+    scorer = PairScorer(model, module.shortest(encoded[:5], 5), candidates[0])
+    steepness = slopes(scorer, residual_norms(model, scorer.pairs, candidates))
     found = [result.layer for result in sweep(model, encoded, layers=None).results]
     assert found == sorted(sorted(candidates, key=steepness.get)[-module.FINALISTS :])
 
@@ -96,10 +90,10 @@ def test_each_layer_gets_what_it_gets_alone_and_the_plain_way(tiny, encoded):
     alone = LayerSweep.merged(sweep(tiny, encoded, [layer]) for layer in (2, 0, 3, 1))
     plain = sweep(tiny, encoded, settings=BiPOSettings(fast=False))
     assert [result.layer for result in together.results] == [0, 1, 2, 3]
-    for other, tolerance in ((alone, 1e-3), (plain, 0.05)):  # padding counts among the plain way's norms
+    for other in (alone, plain):
         assert [result.layer for result in other.results] == [0, 1, 2, 3]
         for one, two in zip(together.results, other.results, strict=True):
-            assert figures(one) == pytest.approx(figures(two), rel=tolerance, abs=tolerance)
+            assert figures(one) == pytest.approx(figures(two), rel=1e-3, abs=1e-3)
 
 
 def test_results_are_those_of_evaluate(tiny, pairs, encoded):
