@@ -100,7 +100,7 @@ def measure_speed(model: LanguageModel, pairs: Sequence[EncodedPair], layer: int
     if not pairs:
         raise ValueError("There are no pairs to measure with.")
     model.check_layer(layer)
-    sample = middle(pairs)
+    sample = middle(pairs, SAMPLE)
     lengths = Lengths.of(sample)
     batch, tokens = range(len(sample)), lengths.tokens(SAMPLE)
     v = torch.zeros(model.hidden_size, device=model.device, requires_grad=True)
@@ -118,11 +118,11 @@ def measure_speed(model: LanguageModel, pairs: Sequence[EncodedPair], layer: int
     return Speed(setup[0] / max(lengths.own), untouched[0] / tokens, step[0] / tokens, scoring[0] / tokens)
 
 
-def middle(pairs: Sequence[EncodedPair]) -> list[EncodedPair]:
-    """At most two pairs, those of median length."""
+def middle(pairs: Sequence[EncodedPair], count: int) -> list[EncodedPair]:
+    """At most `count` pairs, those of about median length."""
     ordered = sorted(pairs, key=lambda p: len(p.prompt) + len(p.chosen) + len(p.rejected))
-    start = max(0, (len(ordered) - SAMPLE) // 2)
-    return ordered[start : start + SAMPLE]
+    start = max(0, (len(ordered) - count) // 2)
+    return ordered[start : start + count]
 
 
 @contextmanager

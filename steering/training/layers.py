@@ -5,8 +5,7 @@ Cao et al. (arXiv 2406.00045) choose the layer by a sweep on held-out questions.
 1. The slopes of all layers at once. At the zero vector the gradient of BiPO's loss is -beta/2 times the mean gradient
    of Delta, so one forward and backward pass tells how fast the preference margin would grow along it at each layer.
 2. A few steps at the layers with the steepest slopes, each step with both signs so that little is left to chance,
-   measured on held-out pairs as `bipo.run` measures. They go about as far as a usual run goes; much larger steps rank
-   the layers otherwise than such a run does.
+   measured on held-out pairs as `bipo.run` measures.
 """
 
 import math
@@ -23,10 +22,11 @@ from steering.intervention import observed
 from steering.models import LanguageModel, hidden_of
 from steering.scoring import PairScorer
 from steering.training.bipo import BiPOSettings, bipo_loss, step_loss
+from steering.training.estimate import middle
 
 FINALISTS = 2
 """So many layers are trained at when the choice among the candidates is ours."""
-STEPS = 3
+STEPS = 2
 """Optimiser steps at each layer."""
 TRAVEL = 0.08
 """Steps all in one direction carry the vector to this share of the residual norm."""
@@ -34,7 +34,7 @@ NORM_PAIRS = 2
 """So many conversations tell the residual norms."""
 TRAIN_PAIRS = 8
 HELD_OUT_PAIRS = 8
-"""The shortest so many pairs are trained on, and measured: what they cost is tokens, what they tell is pairs."""
+"""So many pairs of about median length are trained on, and measured: the shortest ones are often of another kind."""
 
 
 @dataclass(frozen=True)
@@ -130,8 +130,8 @@ def sweep_layers(
     layers_are_ours = layers is None
     layers = sorted({model.check_layer(k) for k in (candidate_layers(model.num_layers) if layers_are_ours else layers)})
     # Made once, at the lowest layer: the untouched pass serves every layer, and cached states do from there upwards.
-    scorer = PairScorer(model, shortest(pairs, TRAIN_PAIRS), layers[0], fast=settings.fast)
-    watched = PairScorer(model, shortest(held_out, HELD_OUT_PAIRS), layers[0], fast=settings.fast)
+    scorer = PairScorer(model, middle(pairs, TRAIN_PAIRS), layers[0], fast=settings.fast)
+    watched = PairScorer(model, middle(held_out, HELD_OUT_PAIRS), layers[0], fast=settings.fast)
     norms = residual_norms(model, scorer.pairs, layers)
     if layers_are_ours:
         steepness = slopes(scorer, norms)
@@ -166,7 +166,3 @@ def measured(watched: PairScorer, layer: int, v: torch.Tensor, beta: float) -> L
 def batches(count: int) -> list[range]:
     """Indices of `count` pairs in batches of four."""
     return [range(start, min(start + BATCH, count)) for start in range(0, count, BATCH)]
-
-
-def shortest(pairs: Sequence[EncodedPair], count: int) -> list[EncodedPair]:
-    return sorted(pairs, key=lambda p: len(p.prompt) + len(p.chosen) + len(p.rejected))[:count]

@@ -123,10 +123,11 @@ def test_every_speed_is_measured_and_the_model_is_as_it_was(architecture, pairs,
     assert not any(p.requires_grad or p.grad is not None for p in model.network.parameters())
 
 
-def test_pairs_of_median_length_are_run():
+def test_pairs_of_median_length_are_taken():
     pairs = [EncodedPair((1,) * n, (2,), (3,)) for n in (9, 1, 8, 2, 7, 3, 6, 4, 5)]
-    assert [len(pair.prompt) for pair in middle(pairs)] == [4, 5]
-    assert [len(pair.prompt) for pair in middle(pairs[:1])] == [9]
+    assert [len(pair.prompt) for pair in middle(pairs, 2)] == [4, 5]
+    assert [len(pair.prompt) for pair in middle(pairs, 4)] == [3, 4, 5, 6]
+    assert [len(pair.prompt) for pair in middle(pairs[:3], 4)] == [1, 8, 9]
 
 
 def test_what_cannot_be_measured(tiny, pairs):

@@ -6,10 +6,9 @@ import pytest
 import torch
 from tiny_models import tiny_model
 
-from steering.encoding import encode_pairs
+from steering.encoding import EncodedPair, encode_pairs
 from steering.errors import SteeringError
 from steering.evaluation import evaluate
-from steering.pairs import Pairs, PreferencePair
 from steering.scoring import PairScorer
 from steering.training import layers as module
 from steering.training.bipo import BiPOSettings
@@ -75,7 +74,7 @@ def test_the_layers_with_the_steepest_slopes_are_trained_at(pairs):
     model = tiny_model(num_hidden_layers=12)
     _, encoded = encode_pairs(model, pairs)
     candidates = candidate_layers(12)
-    scorer = PairScorer(model, module.shortest(encoded[:5], 5), candidates[0])
+    scorer = PairScorer(model, module.middle(encoded[:5], 5), candidates[0])
     steepness = slopes(scorer, residual_norms(model, scorer.pairs, candidates))
     found = [result.layer for result in sweep(model, encoded, layers=None).results]
     assert found == sorted(sorted(candidates, key=steepness.get)[-module.FINALISTS :])
@@ -120,12 +119,12 @@ def test_a_few_steps_move_held_out_pairs_both_ways(tiny, encoded):
         assert result.loss < math.log(2) and result.margin_up > 0 > result.margin_down, result
 
 
-def test_only_the_shortest_pairs_cost_time(tiny, pairs):
-    long = [PreferencePair(f"{pair.prompt} {'Think twice. ' * (i + 6)}", "Yes!", "No!") for i, pair in enumerate(pairs)]
-    _, few = encode_pairs(tiny, pairs)
-    _, many = encode_pairs(tiny, Pairs.of([*long, *pairs]))
-    assert min(len(p) for p in many[:8]) > max(len(p) for p in few)
-    wanted = sweep_layers(tiny, few, few, layers=[1], settings=SETTINGS)
+def test_pairs_of_median_length_stand_for_all(tiny, encoded):
+    """However many pairs there are, a sweep takes as long as with eight."""
+    short = [EncodedPair((1, 5 + i), (6, 2), (7, 2)) for i in range(4)]
+    long = [EncodedPair((1, *range(4, 180), 5 + i), (6, 2), (7, 2)) for i in range(4)]
+    wanted = sweep_layers(tiny, encoded, encoded, layers=[1], settings=SETTINGS)
+    many = [*long, *encoded, *short]
     assert sweep_layers(tiny, many, many, layers=[1], settings=SETTINGS) == wanted
 
 
