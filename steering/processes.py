@@ -21,6 +21,10 @@ LONGEST_WAIT = timedelta(days=2)
 """For the slowest process, when each trains vectors of its own. A process that died is noticed at once all the same."""
 
 
+class SharedError(SteeringError):
+    """A SteeringError that every process raises with the same words: one of them may tell it for all."""
+
+
 class Processes:
     """The processes of this run; without a `state` this one alone, and then every call costs nothing.
 
@@ -57,8 +61,7 @@ class Processes:
     def total(self, work: Callable[[], Tensor], size: int) -> Tensor:
         """The sum over all processes of what `work` gives on each, a float32 tensor [size].
 
-        Raises what `work` raises when alone; a SteeringError with the words of the first that failed on every process
-        otherwise.
+        Raises what `work` raises when alone; a SharedError with the words of the first that failed otherwise.
         """
         if self._state is None:
             return work()
@@ -72,7 +75,7 @@ class Processes:
             problems = self.gathered(error and _in_words(error))
             index, words = next((i, words) for i, words in enumerate(problems) if words)
             where = "" if all(problems) else f"Process {index} of {self.count}: "  # the same everywhere: bad input
-            raise SteeringError(f"{where}{words}") from error
+            raise SharedError(f"{where}{words}") from error
         return mine[:size]
 
     def together(self, work: Callable[[], Any]) -> Any:

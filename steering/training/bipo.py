@@ -83,19 +83,19 @@ def run(
         notes.append("Nothing is held out, so the training will not stop early.")
     trainer = Trainer(scorer, len(encoded), settings, state, processes)
     per_epoch, total = settings.steps_per_epoch(len(encoded)), settings.steps(len(encoded))
-    yield Progress("preparing", step=state.step, total_steps=total, note=" ".join(filter(None, notes)))
+    ready = {"name": "bipo", **asdict(settings)}
+    yield Progress("preparing", step=state.step, total_steps=total, settings=ready, note=" ".join(filter(None, notes)))
 
     def best_so_far() -> SteeringVector:
         best = bool(state.best) and settings.keep_best
         norms = [round(norm, 4) for norm in state.norms]
         steps = state.best_step if best else state.step
-        method = {"name": "bipo", **asdict(settings), "steps": steps, "residual_norm": one_or_all(norms)}
         return SteeringVector(
             directions=state.best if best else state.vectors,
             model_id=model.source,
             model_fingerprint=model.fingerprint,
             token_scope=settings.token_scope,
-            method=method,
+            method={**ready, "steps": steps, "residual_norm": one_or_all(norms)},
             pairs={
                 "source": pairs.report.source,
                 "sha256": pairs.sha256,
@@ -195,7 +195,8 @@ def steered_layers(
     if asked == SWEEP:
         from steering.training.layers import sweep_layers  # which trains a little at each layer, with this module
 
-        return [sweep_layers(model, encoded, held_out, settings=settings, should_stop=should_stop).best]
+        unheard = {"on_progress": lambda *news: None, "should_stop": should_stop}
+        return [sweep_layers(model, encoded, held_out, settings=settings, **unheard).best]
     several = asked if isinstance(asked, Sequence) else [asked]
     if not several:
         raise SteeringError("No layer is named; give at least one.")

@@ -1,6 +1,7 @@
 """What a trainer reports while it works, whichever method it follows."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from steering.evaluation.preference import PreferenceResult
 from steering.vectors import SteeringVector
@@ -21,6 +22,7 @@ class Progress:
         vector: the best vector so far, when it was measured at this step, and always when `done`.
         stopped: why a run ended before its last step: `asked`, `early` (the held-out loss no longer fell) or `broken`
             (the loss was no longer a number); empty for one that did not.
+        settings: the method's settings, filled in; when `preparing` has come to them.
         note: something the user should know, in plain words.
     """
 
@@ -38,4 +40,5 @@ class Progress:
     held_out_loss: float | None = None
     vector: SteeringVector | None = None
     stopped: str = ""
+    settings: dict[str, Any] | None = None
     note: str = ""
