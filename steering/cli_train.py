@@ -26,7 +26,10 @@ if TYPE_CHECKING:
     from steering.pairs import Pairs
     from steering.processes import Processes
 
-STOPPING = "Stopping after this step; the best vector so far is kept (Ctrl-C again abandons it)."
+STOPPING = (
+    "Stopping after this step; the best vector so far is kept, and the same command goes on from here "
+    "(Ctrl-C again abandons it)."
+)
 SETTINGS = (
     *("layer", "epochs", "batch_size", "learning_rate", "beta", "signs", "token_scope", "length_weight", "l2"),
     *("patience", "max_steps", "seed"),

@@ -81,5 +81,5 @@ def variant_run(
                 scaled = (second[k] / (1 - 0.999**step)).sqrt() + 1e-8
                 rate = learning_rate * cosine * norm / norms[0]
                 v[k] = (v[k].detach() - rate * first[k] / (1 - 0.9**step) / scaled).requires_grad_()
-            losses.append(float(loss))
+            losses.append(float(loss.detach()))
     return {k: direction.detach() for k, direction in v.items()}, losses
