@@ -6,7 +6,6 @@ on success and 2 for bad usage or bad input, said in one line on stderr.
 
 import argparse
 import contextlib
-import dataclasses
 import json
 import os
 import re
@@ -16,13 +15,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from tqdm import tqdm
-
-from steering import __version__
+from steering import __version__, cli_train
 from steering.errors import SteeringError
-from steering.interrupts import ctrl_c_stops
-
-STOPPING = "Stopping after this step; the best vector so far is kept (Ctrl-C again abandons it)."
+from steering.terminal import Bar, column_map, results_table, say
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -35,7 +30,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         options = _parser().parse_args(arguments)
         with contextlib.redirect_stdout(sys.stderr if options.json else sys.stdout):  # whatever a library may print
-            answer, text = options.run(options)
+            done = options.run(options)
+        if done is None:  # one of several processes, and not the one that prints
+            return 0
+        answer, text = done
         if options.json:
             text = json.dumps(_sound(answer), allow_nan=False)
         if text:
@@ -54,10 +52,6 @@ def _fail(message: str, status: int = 2) -> int:
     line = " ".join("".join(c if c.isprintable() else " " for c in message).split())
     print(f"steering: {line}", file=sys.stderr)
     return status
-
-
-def _say(text: str) -> None:
-    tqdm.write(text, file=sys.stderr)  # above a progress bar, if there is one
 
 
 def _sound(answer: dict[str, Any]) -> dict[str, Any]:
@@ -93,24 +87,7 @@ def _parser() -> argparse.ArgumentParser:
     play.add_argument("--port", type=_port, metavar="P", help="default: the first free one from 7860")
     play.add_argument("--share", action="store_true", help="also make a public link through gradio's relay")
 
-    train = command("train", _train, "train a steering vector on preference pairs")
-    train.add_argument("pairs", metavar="PAIRS", help="CSV, TSV, JSON, JSONL or Parquet file")
-    train.add_argument("--output", required=True, metavar="FILE", help="where the vector goes (.safetensors)")
-    train.add_argument("--name", metavar="N", help="default: the output file's name")
-    train.add_argument("--behavior", metavar="B", default="", help="what the vector moves, in a few words")
-    train.add_argument("--method", default="bipo", metavar="METHOD", help="how to find it (default: bipo)")
-    train.add_argument("--layer", type=int, metavar="K", help="decoder block, from 0 (default: the middle one)")
-    train.add_argument("--epochs", type=int, metavar="E", help="passes over the pairs (default: 4)")
-    train.add_argument("--batch-size", type=int, metavar="B", help="pairs a step (default: 4)")
-    train.add_argument("--learning-rate", type=float, metavar="F", help="default: fitted to model and run length")
-    train.add_argument("--beta", type=float, metavar="F", help="how sharply the loss saturates (default: 0.1)")
-    train.add_argument("--seed", type=int, metavar="S", default=0, help="of all chance (default: 0)")
-    train.add_argument("--columns", metavar="MAP", help="column names: prompt=A,chosen=B,rejected=C")
-    held_out = train.add_mutually_exclusive_group()
-    held_out.add_argument("--test-pairs", metavar="FILE", help="measure on these pairs")
-    held_out.add_argument(
-        "--holdout", type=float, default=0.2, metavar="SHARE", help="measure on this share (default: 0.2)"
-    )
+    cli_train.add_options(command("train", cli_train.run, "train a steering vector on preference pairs"))
 
     generate = command("generate", _generate, "answer one prompt under several settings side by side")
     generate.add_argument("--prompt", required=True, metavar="TEXT")
@@ -157,57 +134,6 @@ def _play(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
     return {}, ""
 
 
-def _train(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
-    from steering.evaluation import evaluate
-    from steering.models import load_model
-    from steering.pairs import read_pairs, without_prompts
-    from steering.training import training_run
-
-    output = _safetensors_path(options.output)
-    columns = _column_map(options.columns)
-    pairs = read_pairs(options.pairs, columns=columns)
-    if options.test_pairs:
-        held_out = read_pairs(options.test_pairs, columns=columns)
-        pairs = without_prompts(pairs, held_out)
-    else:
-        pairs, held_out = pairs.split(options.holdout, options.seed)
-    model = load_model(options.model)
-    asked = {
-        name: getattr(options, name) for name in ("layer", "epochs", "batch_size", "learning_rate", "beta", "seed")
-    }
-    settings = {name: value for name, value in asked.items() if value is not None}  # the rest is the method's to choose
-    with ctrl_c_stops(lambda: _say(STOPPING)) as stopped, _Bar("training", "step") as bar:
-        for progress in training_run(model, pairs, held_out, options.method, should_stop=stopped.is_set, **settings):
-            if progress.stage == "preparing":
-                _say(" ".join(filter(None, [pairs.report.summary(), progress.note])))
-            figures = {} if progress.loss is None else {"loss": f"{progress.loss:.3f}", "norm": f"{progress.norm:.1f}"}
-            bar.show(progress.step, progress.total_steps, **figures)
-    if not progress.step:
-        raise KeyboardInterrupt
-    vector = dataclasses.replace(progress.vector, name=options.name or output.stem, behavior=options.behavior)
-    vector.save(output)  # whatever happens while it is measured, the work is kept
-    results = []
-    if held_out:
-        with _Bar("measuring", "batch") as bar:
-            results = [result.as_dict() for result in evaluate(model, vector, held_out, on_progress=bar.show)]
-        vector.metrics = {**vector.metrics, "held_out": results}
-        vector.save(output)
-    answer = {
-        "vector": str(output),
-        "method": options.method,
-        "layer": vector.layers[0],
-        "norm": vector.norm,
-        "steps": progress.step,
-        "seconds": progress.seconds,
-        "train_pairs": vector.pairs["train"],
-        "test_pairs": vector.pairs["held_out"],
-        "evaluation": results,
-    }
-    took = f"{progress.step} steps in {progress.seconds:.0f} s"
-    text = f"{output}: layer {vector.layers[0]}, norm {vector.norm:.2f}, {took}"
-    return answer, "\n".join([text, *([_results_table(results)] if results else [])])
-
-
 def _generate(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
     import time
 
@@ -245,13 +171,13 @@ def _evaluate(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
 
     multipliers = [_multiplier(text, "--multipliers") for text in options.multipliers.split(",")]
     vector = Library().get(options.vector)
-    pairs = read_pairs(options.pairs, columns=_column_map(options.columns))
+    pairs = read_pairs(options.pairs, columns=column_map(options.columns))
     model = load_model(options.model)
     vector.check_fits(model.hidden_size, model.num_layers, model.name)
-    _say(pairs.report.summary())
-    with _Bar("measuring", "batch") as bar:
+    say(pairs.report.summary())
+    with Bar("measuring", "batch") as bar:
         results = [result.as_dict() for result in evaluate(model, vector, pairs, multipliers, on_progress=bar.show)]
-    return {"vector": options.vector, "pairs": len(pairs), "results": results}, _results_table(results)
+    return {"vector": options.vector, "pairs": len(pairs), "results": results}, results_table(results)
 
 
 def _list(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
@@ -260,7 +186,7 @@ def _list(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
     library = Library()
     entries = library.entries()
     for problem in library.problems:
-        _say(problem)
+        say(problem)
     answer = {
         "vectors": [
             {
@@ -285,7 +211,8 @@ def _show(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
 
     vector = Library().get(options.vector)
     answer = {**vector.metadata(), "layers": list(vector.layers), "norm": vector.norm}
-    lines = [f"{key}: {_plain_words(value)}" for key, value in answer.items() if value not in ("", {}, [])]
+    shown = answer | {"metrics": {key: value for key, value in answer["metrics"].items() if key != "curve"}}
+    lines = [f"{key}: {_plain_words(value)}" for key, value in shown.items() if value not in ("", {}, [])]
     return answer, "\n".join(lines)
 
 
@@ -328,59 +255,10 @@ def _multiplier(text: str, option: str) -> float:
         raise SteeringError(f"{option}: {error}") from error
 
 
-def _column_map(text: str | None) -> dict[str, str] | None:
-    if not text:
-        return None
-    parts = [part.partition("=") for part in text.split(",")]
-    if any(not equals for _, equals, _ in parts):
-        raise SteeringError(f"--columns {text!r}: write it as prompt=A,chosen=B,rejected=C.")
-    return {role.strip(): column.strip() for role, _, column in parts}
-
-
 def _port(text: str) -> int:
     if not text.isascii() or not text.isdigit() or not 1 <= int(text[:6]) <= 65535:
         raise argparse.ArgumentTypeError(f"{text!r} is not a port; give a number from 1 to 65535")
     return int(text)
-
-
-def _safetensors_path(text: str) -> Path:
-    """Where the vector goes, tried now and not after minutes of training."""
-    path = Path(text)
-    if path.suffix != ".safetensors":
-        raise SteeringError(f"--output {text}: a vector file ends in .safetensors; name it {path.stem}.safetensors.")
-    try:
-        folder = next(folder for folder in path.absolute().parents if folder.exists())
-        sound = folder.is_dir() and os.access(folder, os.W_OK) and not path.is_dir()
-    except OSError:  # such as a name that is too long
-        sound = False
-    if not sound:
-        raise SteeringError(f"--output {text}: cannot be written; choose another place.")
-    return path
-
-
-class _Bar(contextlib.AbstractContextManager):
-    """A progress bar for people at a terminal, from the first report on; in a log or a pipe it would only be noise."""
-
-    def __init__(self, what: str, unit: str) -> None:
-        self._options = {"desc": what, "unit": unit, "file": sys.stderr, "disable": None}
-        self._bar: tqdm | None = None
-
-    def show(self, done: int, total: int, **figures: str) -> None:
-        self._bar = self._bar or tqdm(total=total, **self._options)
-        self._bar.set_postfix(figures, refresh=False)
-        self._bar.update(done - self._bar.n)
-
-    def __exit__(self, *error: object) -> None:
-        if self._bar:
-            self._bar.close()
-
-
-def _results_table(results: list[dict[str, float]]) -> str:
-    rows = [
-        f"{row['multiplier']:+10g}  {row['preference_accuracy']:8.2f}  {row['preference_margin']:+13.2f}"
-        for row in results
-    ]
-    return "\n".join(["multiplier  accuracy  margin (nats)", *rows])
 
 
 def _plain_words(value: Any) -> str:

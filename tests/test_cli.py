@@ -16,13 +16,14 @@ from typing import Any
 import pytest
 import torch
 
-from steering import __version__, cli
+from steering import __version__, cli, terminal
 from steering.evaluation import PreferenceResult, evaluate
 from steering.generation import generate
 from steering.library import Library
 from steering.models import load_model
 from steering.pairs import read_pairs
 from steering.training import METHODS, Progress
+from steering.training.efforts import EFFORTS
 from steering.vectors import SteeringVector
 
 ROOT = Path(__file__).parent.parent
@@ -142,7 +143,7 @@ def test_train_without_json_is_for_people(steering, model_folder, pairs_file, tm
 
 
 def test_ctrl_c_keeps_the_best_so_far(steering, model_folder, pairs_file, tmp_path, monkeypatch):
-    real, output = cli._Bar.show, tmp_path / "mine.safetensors"
+    real, output = terminal.Bar.show, tmp_path / "mine.safetensors"
 
     def show(bar, done, *arguments, **figures):
         real(bar, done, *arguments, **figures)
@@ -152,7 +153,7 @@ def test_ctrl_c_keeps_the_best_so_far(steering, model_folder, pairs_file, tmp_pa
 
     pressed: list[bool] = []
     before = signal.getsignal(signal.SIGINT)
-    monkeypatch.setattr(cli._Bar, "show", show)
+    monkeypatch.setattr(terminal.Bar, "show", show)
     train = ("train", pairs_file, "--model", model_folder, "--epochs", 50, "--json")
     done = steering(*train, "--output", output)
     assert done.status == 0 and "Stopping after this step" in done.err
@@ -196,6 +197,74 @@ def test_columns_of_other_names(steering, model_folder, tmp_path):
     assert steering("train", pairs, "--output", output, "--model", model_folder, *options).answer["train_pairs"] == 4
     options = ["--columns", "prompt=Q,chosen=A,rejected=B", "--json"]
     assert steering("evaluate", output, pairs, "--model", model_folder, *options).answer["pairs"] == 5
+
+
+def test_every_setting_has_its_option(steering, model_folder, pairs_file, tmp_path):
+    output = tmp_path / "mine.safetensors"
+    options = "--layer 3,1 --signs both --token-scope answer --length-weight 0.5 --l2 0.1 --patience 5 --max-steps 3"
+    common = ["train", pairs_file, "--output", output, "--model", model_folder, "--json"]
+    answer, vector = steering(*common, *options.split()).answer, SteeringVector.load(output)
+    assert (answer["layer"], answer["steps"], vector.layers, vector.token_scope) == ([1, 3], 3, (1, 3), "answer")
+    wanted = {"layer": [1, 3], "signs": "both", "token_scope": "answer", "length_weight": 0.5, "l2": 0.1}
+    assert (wanted | {"patience": 5, "max_steps": 3}).items() <= vector.method.items()
+    assert steering(*common, "--layer", "middle", "--max-steps", 1).answer["layer"] == 2
+
+
+def test_effort_is_a_bundle_and_single_options_win(steering, model_folder, pairs_file, tmp_path):
+    output = tmp_path / "mine.safetensors"
+    common = ["train", pairs_file, "--output", output, "--model", model_folder]
+    for effort in EFFORTS:
+        assert steering(*common, "--effort", effort, "--max-steps", 2).status == 0
+        assert (EFFORTS[effort].settings | {"max_steps": 2}).items() <= SteeringVector.load(output).method.items()
+    steering(*common, "--effort", "paper", "--epochs", 1, "--learning-rate", 0.01)
+    method = SteeringVector.load(output).method
+    assert (method["epochs"], method["learning_rate"], method["schedule_epochs"]) == (1, 0.01, 100)
+
+
+def test_a_stopped_training_goes_on(steering, model_folder, pairs_file, tmp_path, monkeypatch):
+    """Stopped by Ctrl-C after 3 steps, the same command goes on; with --fresh it begins anew."""
+    real, output = terminal.Bar.show, tmp_path / "mine.safetensors"
+    train = ("train", pairs_file, "--model", model_folder, "--epochs", 4, "--json", "--output", output)
+
+    def show(bar, done, *arguments, **figures):
+        real(bar, done, *arguments, **figures)
+        if done == 3 and not pressed:
+            pressed.append(True)
+            signal.raise_signal(signal.SIGINT)
+
+    wanted = steering(*train).answer
+    for options, told, steps in (((), "Going on after step 3", 8), (("--fresh",), "none dropped.\n", 8)):
+        pressed: list[bool] = []
+        with monkeypatch.context() as patch:
+            patch.setattr(terminal.Bar, "show", show)
+            assert json.loads(steering(*train).out)["steps"] == 3
+        done = steering(*train, *options)
+        assert told in done.err and ("Going on" in done.err) == (not options)
+        assert done.answer["steps"] == steps and done.answer["norm"] == pytest.approx(wanted["norm"], rel=1e-5)
+    assert "Going on" not in steering(*train).err  # a finished run has left no checkpoint
+
+
+def test_several_files_give_several_vectors(steering, model_folder, tmp_path):
+    files = [write_pairs(tmp_path / f"{name}.csv", range(i, i + 6)) for i, name in enumerate(("bold", "shy"))]
+    options = ["--output", tmp_path / "both", "--model", model_folder, "--epochs", 1]
+    answer = steering("train", *files, *options, "--json").answer
+    assert [list(run) for run in answer["runs"]] == [TRAIN_KEYS] * 2
+    for name, run in zip(("bold", "shy"), answer["runs"], strict=True):
+        assert SteeringVector.load(tmp_path / "both" / f"{name}.safetensors").name == name
+        assert run["vector"] == str(tmp_path / "both" / f"{name}.safetensors")
+    done = steering("train", *files, *options)
+    assert done.err.count("Read 6 rows") == 2 and done.out.count("multiplier  accuracy") == 2
+
+
+def test_one_of_several_that_fails_keeps_no_other(steering, model_folder, pairs_file, tmp_path):
+    long = tmp_path / "long.csv"
+    long.write_text(f"prompt,chosen,rejected\nGo on?,{'yes ' * 200},no\n")
+    done = steering("train", long, pairs_file, "--output", tmp_path / "v", "--model", model_folder, "--epochs", 1)
+    assert done.status == 2 and done.out == ""
+    assert re.search(
+        r"steering: 1 of 2 vectors could not be trained \(the others are written\); long: .*too long", done.err
+    )
+    assert [path.name for path in (tmp_path / "v").iterdir()] == ["pairs.safetensors"]
 
 
 @pytest.fixture
@@ -449,6 +518,31 @@ def test_a_port_that_is_taken(steering, monkeypatch):
         ("train PAIRS --output new.safetensors --hold 0", "unrecognized arguments: --hold 0"),
         ("train PAIRS --output new.safetensors --model MODEL --layer 4", "Layer 4 does not exist in tiny; .* 0 to 3"),
         ("train PAIRS --output new.safetensors --model MODEL --layer -1", "Layer -1 does not exist"),
+        (
+            "train PAIRS --output new.safetensors --layer best",
+            "'best' is no layer; give a whole number, several as 10,14",
+        ),
+        ("train PAIRS --output new.safetensors --layer 1,", "'1,' is no layer"),
+        ("train PAIRS --output new.safetensors --model MODEL --layer 1,9", "Layer 9 does not exist"),
+        ("train PAIRS --output new.safetensors --effort much", "invalid choice: 'much'"),
+        (
+            "train PAIRS --output new.safetensors --model MODEL --signs minus",
+            "signs is 'minus'; choose one of: drawn, both",
+        ),
+        (
+            "train PAIRS --output new.safetensors --model MODEL --token-scope x",
+            "token_scope is 'x'; choose one of: all",
+        ),
+        ("train PAIRS --output new.safetensors --model MODEL --length-weight -1", "length_weight is -1.0"),
+        ("train PAIRS --output new.safetensors --model MODEL --l2 nan", "l2 is nan"),
+        ("train PAIRS --output new.safetensors --model MODEL --patience 0", "patience is 0"),
+        ("train PAIRS --output new.safetensors --model MODEL --effort paper --epochs 200", "schedule_epochs is 100"),
+        ("train PAIRS --output new.safetensors --report-to paper", "nothing called 'paper'.*trackio"),
+        ("train PAIRS PAIRS --output folder", "Two of the files have the same name"),
+        ("train PAIRS WRONG --output folder.safetensors", "several vectors need a folder"),
+        ("train PAIRS WRONG --output folder --name n", "--name is for one vector"),
+        ("train PAIRS WRONG --output folder --test-pairs PAIRS", "--test-pairs is for one vector"),
+        ("train PAIRS WRONG --output folder", "wrong.csv: .*column"),
         ("train PAIRS --output new.safetensors --model MODEL --epochs 0", "epochs is 0"),
         ("train PAIRS --output new.safetensors --model MODEL --learning-rate nan", "learning_rate is nan"),
         ("train PAIRS --output new.safetensors --model MODEL --beta 0", "beta is 0"),

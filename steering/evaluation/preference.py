@@ -10,6 +10,7 @@ from steering.encoding import encode_pairs
 from steering.intervention import Additions, additions_for
 from steering.models import LanguageModel
 from steering.pairs import Pairs
+from steering.processes import ALONE, Processes
 from steering.scoring import PairScorer
 from steering.vectors import SteeringVector, check_multiplier
 
@@ -40,6 +41,7 @@ def evaluate(
     multipliers: Sequence[float] = DEFAULT_MULTIPLIERS,
     *,
     on_progress: Callable[[int, int], None] | None = None,
+    processes: Processes = ALONE,
 ) -> list[PreferenceResult]:
     """Measure `vector` on `pairs` at each multiplier; `on_progress` hears (batches done, batches in all).
 
@@ -50,28 +52,52 @@ def evaluate(
     additions = {m: {k: rows[0] for k, rows in additions_for(model, [{vector: m}]).items()} for m in multipliers}
     _, encoded = encode_pairs(model, pairs)
     scorer = PairScorer(model, encoded, min(vector.layers), scope=vector.token_scope)
-    return results(*preference_gaps(scorer, additions, on_progress=on_progress))
+    return results(*preference_gaps(scorer, additions, on_progress=on_progress, processes=processes))
 
 
-@torch.no_grad()
 def preference_gaps(
     scorer: PairScorer,
     additions: Mapping[float, Additions],
     *,
+    indices: Sequence[int] | None = None,
     on_progress: Callable[[int, int], None] | None = None,
+    processes: Processes = ALONE,
 ) -> tuple[Tensor, dict[float, Tensor]]:
-    """log p(chosen) - log p(rejected) of all the scorer's pairs: [n] untouched, and [n] for each multiplier."""
-    count = len(scorer.pairs)
-    batches = [range(start, min(start + BATCH, count)) for start in range(0, count, BATCH)]
-    untouched: list[Tensor] = []
-    moved: dict[float, list[Tensor]] = {multiplier: [] for multiplier in additions}
-    for done, batch in enumerate(batches, start=1):
-        untouched.append(_gap(scorer.reference(batch)))
-        for multiplier, addition in additions.items():
-            moved[multiplier].append(_gap(scorer.scores(batch, addition)))
-        if on_progress:
-            on_progress(done, len(batches))
-    return torch.cat(untouched), {multiplier: torch.cat(parts) for multiplier, parts in moved.items()}
+    """log p(chosen) - log p(rejected) of the scorer's pairs: [n] untouched, and [n] for each multiplier.
+
+    `indices` are the pairs measured, all by default; several processes share them out.
+    """
+    scores = preference_scores(scorer, additions, indices=indices, on_progress=on_progress, processes=processes)
+    untouched, *moved = (_gap(each) for each in scores)
+    return untouched, dict(zip(additions, moved, strict=True))
+
+
+@torch.no_grad()
+def preference_scores(
+    scorer: PairScorer,
+    additions: Mapping[float, Additions],
+    *,
+    indices: Sequence[int] | None = None,
+    on_progress: Callable[[int, int], None] | None = None,
+    processes: Processes = ALONE,
+) -> Tensor:
+    """The scores themselves, [1 + multipliers, n, 2]: untouched first, then at each multiplier, in order."""
+    indices = range(len(scorer.pairs)) if indices is None else indices
+    mine = range(processes.index, len(indices), processes.count)  # places in `indices`
+    batches = [mine[start : start + BATCH] for start in range(0, len(mine), BATCH)]
+
+    def measured() -> Tensor:
+        scores = torch.zeros(1 + len(additions), len(indices), 2, device=scorer.model.device)
+        for done, places in enumerate(batches, start=1):
+            batch = [indices[place] for place in places]
+            every = [scorer.reference(batch), *(scorer.scores(batch, addition) for addition in additions.values())]
+            scores[:, list(places)] = torch.stack(every)
+            if on_progress:
+                on_progress(done, len(batches))
+        return scores.flatten()
+
+    size = (1 + len(additions)) * len(indices) * 2
+    return processes.total(measured, size).view(1 + len(additions), len(indices), 2)
 
 
 def results(untouched: Tensor, moved: Mapping[float, Tensor]) -> list[PreferenceResult]:

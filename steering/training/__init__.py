@@ -2,18 +2,24 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import fields
+from pathlib import Path
 from typing import Any
 
 from steering.errors import SteeringError
 from steering.models import LanguageModel
 from steering.pairs import Pairs
+from steering.processes import ALONE, Processes
 from steering.training import bipo
+from steering.training.checkpoints import Checkpoint, checkpoint_path, run_key
 from steering.training.progress import Progress
+from steering.training.settings import BiPOSettings
 from steering.vectors import SteeringVector
 
-METHODS = {"bipo": (bipo.run, bipo.BiPOSettings)}
+METHODS = {"bipo": (bipo.run, BiPOSettings)}
+STEPWISE = {"bipo"}
+"""Methods that take many steps: they keep checkpoints and share their work out over processes."""
 
-__all__ = ["METHODS", "Progress", "train", "training_run"]
+__all__ = ["METHODS", "Progress", "default_checkpoint", "train", "training_run"]
 
 
 def training_run(
@@ -23,19 +29,51 @@ def training_run(
     method: str = "bipo",
     *,
     should_stop: Callable[[], bool] = lambda: False,
+    checkpoint: Path | None = None,
+    fresh: bool = False,
+    processes: Processes = ALONE,
     **settings: Any,
 ) -> Iterator[Progress]:
     """Train step by step: yields a report after each; the last one is `done` and carries the vector.
 
+    Args:
+        should_stop: once True, training ends with the best vector so far.
+        checkpoint: file that keeps what the run has come to (see `default_checkpoint`). If it is there, the run goes on
+            from it, to the vector that it would have reached without the interruption; a finished run deletes it.
+        fresh: begin anew even so.
+        processes: those that train this vector together; each must make the same call.
+
     Raises SteeringError for an unknown method or setting, or a setting out of range.
     """
+    chosen = _settings(method, settings)
+    run = METHODS[method][0]
+    if method not in STEPWISE:
+        return run(model, pairs, held_out, chosen, should_stop)
+    kept = Checkpoint(checkpoint, run_key(model, pairs, held_out, method, chosen)) if checkpoint else None
+    if kept and fresh and processes.is_main:
+        kept.discard()
+    return run(model, pairs, held_out, chosen, should_stop, kept, processes)
+
+
+def default_checkpoint(
+    model: LanguageModel, pairs: Pairs, held_out: Pairs, method: str = "bipo", **settings: Any
+) -> Path | None:
+    """Where a run with these arguments keeps its checkpoint, in the user's data folder; None if it needs none.
+
+    The same arguments give the same file, so that asking for the same again goes on where the last attempt ended.
+    """
+    chosen = _settings(method, settings)
+    return checkpoint_path(run_key(model, pairs, held_out, method, chosen)) if method in STEPWISE else None
+
+
+def _settings(method: str, settings: dict[str, Any]) -> Any:
     if method not in METHODS:
         raise SteeringError(f"There is no method {method!r}; choose one of: {', '.join(METHODS)}.")
-    run, settings_class = METHODS[method]
+    settings_class = METHODS[method][1]
     known = {field.name for field in fields(settings_class)}
     if unknown := sorted(set(settings) - known):
         raise SteeringError(f"{method} has no setting {unknown[0]!r}; it has: {', '.join(sorted(known))}.")
-    return run(model, pairs, held_out, settings_class(**settings), should_stop)
+    return settings_class(**settings)
 
 
 def train(
@@ -54,7 +92,8 @@ def train(
     Args:
         pairs: preference pairs; without `held_out`, the share `holdout` of their prompts is kept aside to pick the best
             vector and to measure it.
-        method: see `METHODS`; `settings` are that method's (for bipo: `BiPOSettings`, such as layer=14).
+        method: see `METHODS`; `settings` are that method's (for bipo: `BiPOSettings`, such as layer=14), and
+            `checkpoint`, `fresh` and `processes` as `training_run` takes them.
         on_progress: hears every report; `should_stop`: once True, training ends with the best vector so far.
     """
     if held_out is None:

@@ -1,0 +1,47 @@
+"""What the commands share: saying things to people, progress bars, tables."""
+
+import contextlib
+import sys
+
+from tqdm import tqdm
+
+from steering.errors import SteeringError
+
+
+def say(text: str) -> None:
+    tqdm.write(text, file=sys.stderr)  # above a progress bar, if there is one
+
+
+class Bar(contextlib.AbstractContextManager):
+    """A progress bar for people at a terminal, from the first report on; in a log or a pipe it would only be noise."""
+
+    def __init__(self, what: str, unit: str, *, silent: bool = False) -> None:
+        self._options = {"desc": what, "unit": unit, "file": sys.stderr, "disable": silent or None}
+        self._bar: tqdm | None = None
+
+    def show(self, done: int, total: int, **figures: str) -> None:
+        self._bar = self._bar or tqdm(total=total, **self._options)
+        self._bar.set_postfix(figures, refresh=False)
+        self._bar.update(done - self._bar.n)
+
+    def __exit__(self, *error: object) -> None:
+        if self._bar:
+            self._bar.close()
+
+
+def results_table(results: list[dict[str, float]]) -> str:
+    rows = [
+        f"{row['multiplier']:+10g}  {row['preference_accuracy']:8.2f}  {row['preference_margin']:+13.2f}"
+        for row in results
+    ]
+    return "\n".join(["multiplier  accuracy  margin (nats)", *rows])
+
+
+def column_map(text: str | None) -> dict[str, str] | None:
+    """`prompt=A,chosen=B,rejected=C` as a mapping of roles to columns."""
+    if not text:
+        return None
+    parts = [part.partition("=") for part in text.split(",")]
+    if any(not equals for _, equals, _ in parts):
+        raise SteeringError(f"--columns {text!r}: write it as prompt=A,chosen=B,rejected=C.")
+    return {role.strip(): column.strip() for role, _, column in parts}

@@ -1,0 +1,158 @@
+"""One step of BiPO, and one measurement of where it has led."""
+
+import math
+from collections.abc import Callable, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from transformers import get_cosine_schedule_with_warmup
+
+from steering.errors import SteeringError
+from steering.evaluation.preference import PreferenceResult, preference_scores, results
+from steering.processes import Processes
+from steering.scoring import PairScorer
+from steering.training.settings import BiPOSettings
+from steering.training.state import RunState
+from steering.vectors import MAX_VALUE
+
+
+class Trainer:
+    """Moves the vectors of a `RunState` along.
+
+    Args:
+        scorer: scores the training pairs, which come first, and then those held out.
+        training: how many are for training.
+        settings: filled in.
+        state: what is moved, in place.
+        processes: those that share the work out; each takes the same steps.
+    """
+
+    def __init__(
+        self, scorer: PairScorer, training: int, settings: BiPOSettings, state: RunState, processes: Processes
+    ) -> None:
+        self.scorer, self.settings, self.state, self.processes = scorer, settings, state, processes
+        self.held_out = range(training, len(scorer.pairs))
+        self._before: dict[int, Tensor] = {}
+        device = scorer.model.device
+        lengths = [[len(pair.chosen), len(pair.rejected)] for pair in scorer.pairs]
+        self._weights = torch.tensor(lengths, device=device, dtype=torch.float32) ** settings.length_weight
+        for part in (state.vectors, state.first, state.second):
+            part.update({k: tensor.to(device) for k, tensor in part.items()})
+        rates = [settings.learning_rate * norm / state.norms[0] for norm in state.norms]
+        groups = [
+            {"params": [state.vectors[k].requires_grad_()], "lr": rate, "initial_lr": rate}
+            for k, rate in zip(state.layers, rates, strict=True)
+        ]
+        self._optimizer = torch.optim.AdamW(groups, weight_decay=settings.weight_decay)
+        for k, v in state.vectors.items():  # at step 0 what AdamW itself begins with, later what it had
+            moments = {"exp_avg": state.first[k], "exp_avg_sq": state.second[k]}
+            self._optimizer.state[v] = {"step": torch.tensor(float(state.step)), **moments}
+        self._schedule = get_cosine_schedule_with_warmup(
+            self._optimizer, settings.warmup_steps, settings.horizon(training), last_epoch=state.step - 1
+        )
+
+    @property
+    def norm(self) -> float:
+        """L2 norm over all layers."""
+        return math.hypot(*(float(v.detach().norm()) for v in self.state.vectors.values()))
+
+    @property
+    def whole(self) -> bool:
+        """Whether the state is that after a step, and not in the middle of one."""
+        return all(int(own["step"]) == self.state.step for own in self._optimizer.state.values())
+
+    def step(
+        self, batch: Sequence[int], signs: Sequence[float], should_stop: Callable[[], bool]
+    ) -> tuple[float, float] | None:
+        """Take one step; its loss, and the mean of sign * margin. None, and no step, where any process should stop."""
+        vectors, width = self.state.vectors, self.scorer.model.hidden_size
+        size = len(vectors) * width
+        summed = self.processes.total(lambda: self._part(batch, signs, should_stop()), size + 3)
+        loss, margin, stop = summed[size:].tolist()
+        if stop:
+            return None
+        for v, gradient in zip(vectors.values(), summed[:size].split(width), strict=True):
+            v.grad = gradient.to(v.device)
+        if self.settings.l2:
+            penalty = self._penalty()
+            penalty.backward()
+            loss += float(penalty.detach())
+        self._before = {k: v.detach().clone() for k, v in vectors.items()}
+        torch.nn.utils.clip_grad_norm_(list(vectors.values()), self.settings.max_grad_norm)
+        self._optimizer.step()
+        self._schedule.step()
+        return loss, margin
+
+    def _part(self, batch: Sequence[int], signs: Sequence[float], stop: bool) -> Tensor:
+        """This process's part of a step: gradient of each layer, loss, margin, and whether it should stop.
+
+        The parts of all processes add up: each is a sum over pairs, divided by what the whole batch divides by.
+        """
+        vectors, terms = self.state.vectors, len(batch) * len(signs)
+        share = [] if stop else self.processes.share(batch)
+        for v in vectors.values():
+            v.grad = torch.zeros_like(v)
+        loss = margin = 0.0
+        for d in signs if share else ():
+            untouched = self.scorer.reference(share)
+            steered = self.scorer.scores(share, {k: d * v for k, v in vectors.items()})
+            delta = self._gap(steered, share) - self._gap(untouched, share)
+            part = bipo_loss(delta, d, self.settings.beta).sum() / terms
+            part.backward()  # one direction after the other: only one is in memory at a time
+            loss += float(part.detach())
+            moved = steered.detach() - untouched
+            margin += float(d * (moved[:, 0] - moved[:, 1]).sum()) / terms
+        figures = torch.tensor([loss, margin, float(stop)], device=self.scorer.model.device)
+        return torch.cat([*(v.grad for v in vectors.values()), figures])
+
+    def _gap(self, scores: Tensor, indices: Sequence[int]) -> Tensor:
+        """log p(chosen) - log p(rejected) [n], each divided by its length weight."""
+        weighted = scores / self._weights[list(indices)]
+        return weighted[:, 0] - weighted[:, 1]
+
+    def _penalty(self) -> Tensor:
+        norms = zip(self.state.vectors.values(), self.state.norms, strict=True)
+        return self.settings.l2 * torch.stack([v.square().sum() / norm**2 for v, norm in norms]).sum()
+
+    def sound(self, loss: float) -> bool:
+        """Whether the loss and the vectors after the step are numbers a vector file can hold."""
+        return math.isfinite(loss) and all(bool(v.abs().max() <= MAX_VALUE) for v in self.state.vectors.values())
+
+    def take_back(self, step: int) -> str:
+        """After a step that was not sound: the vectors before it, and what to tell the user.
+
+        Raises SteeringError where there is nothing to keep.
+        """
+        rate = self.settings.learning_rate
+        told = f"Training broke down at step {step}, the loss or the vector is no longer a number"
+        advice = f"train again with a learning rate below {rate:g}"
+        if step == 1:
+            raise SteeringError(f"{told}; {advice}.")
+        for k, v in self.state.vectors.items():
+            v.detach().copy_(self._before[k])
+        kept = self.state.best_step if self.state.best and self.settings.keep_best else step - 1
+        return f"{told}: the vector of step {kept} is kept; {advice}."
+
+    @torch.no_grad()
+    def measure(self) -> tuple[tuple[PreferenceResult, ...], float]:
+        """Results at +1 and -1 on the held-out pairs, and their loss in the directions trained (without `l2`)."""
+        vectors = self.state.vectors
+        additions = {d: {k: d * v for k, v in vectors.items()} for d in (+1.0, -1.0)}
+        scores = preference_scores(self.scorer, additions, indices=self.held_out, processes=self.processes)
+        untouched, *moved = scores
+        gaps = {d: each[:, 0] - each[:, 1] for d, each in zip(additions, moved, strict=True)}
+        measured = tuple(results(untouched[:, 0] - untouched[:, 1], gaps))
+        base = self._gap(untouched, self.held_out)
+        trained = (+1.0,) if self.settings.signs == "plus" else tuple(additions)
+        losses = [
+            bipo_loss(self._gap(each, self.held_out) - base, d, self.settings.beta).mean()
+            for d, each in zip(additions, moved, strict=True)
+            if d in trained
+        ]
+        return measured, float(torch.stack(losses).mean())
+
+
+def bipo_loss(delta: Tensor, d: float, beta: float) -> Tensor:
+    """-log sigmoid(d * beta * Delta) of each pair (Cao et al., equation 3)."""
+    return -F.logsigmoid(d * beta * delta)
