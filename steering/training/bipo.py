@@ -22,21 +22,20 @@ from functools import partial
 
 import torch
 
-from steering.encoding import EncodedPair, encode_pairs
+from steering.encoding import encode_pairs
 from steering.errors import SteeringError
 from steering.models import LanguageModel
 from steering.pairs import Pairs
 from steering.processes import ALONE, Processes
 from steering.scoring import PairScorer
 from steering.training.checkpoints import Checkpoint
+from steering.training.layers import sweep_layers
 from steering.training.progress import Progress
-from steering.training.settings import SWEEP, BiPOSettings, one_or_all
+from steering.training.settings import CURVE_PAIRS, SWEEP, BiPOSettings, one_or_all
 from steering.training.state import RunState, thinned
 from steering.training.steps import Trainer
 from steering.vectors import SteeringVector
 
-CURVE_PAIRS = 32
-"""At most this many held-out pairs are measured while training, to draw the curve and pick the best vector."""
 DIRECTIONS = {"both": (1.0, -1.0), "plus": (1.0,)}
 """The signs of every step, where they are not drawn."""
 
@@ -63,20 +62,23 @@ def run(
     found = checkpoint.load(model.hidden_size) if checkpoint and processes.is_main else (None, "")
     state, note = processes.agreed(found)
     notes = [note]
-    if state is None:
-        if settings.layer == SWEEP:
-            yield Progress("preparing", note="Looking for the layer that steers best.")
-        find = partial(steered_layers, model, encoded, watched, settings, should_stop)
-        layers = processes.agreed(processes.together(find))
-        norms = processes.together(partial(residual_norms, model, encoded, layers))
-        state = RunState.at_zero(layers, processes.agreed(norms), model.hidden_size)
-    else:
+    if state is not None:
         notes.append(f"Going on after step {state.step}, where the training was interrupted.")
-    layers, resumed = state.layers, state.seconds
-    settings = settings.filled_in(layers, len(encoded), state.norms, model.hidden_size)
+        layers = state.layers
+    elif settings.layer == SWEEP and watched:
+        yield Progress("preparing", note="Looking for the layer that steers best.")
+        sweep = sweep_layers(model, encoded, watched, settings=settings, should_stop=should_stop, processes=processes)
+        layers = [model.num_layers // 2 if sweep.best is None else sweep.best]
+    else:
+        layers = processes.together(partial(steered_layers, model, settings.layer))
     scored = [*encoded, *watched[:CURVE_PAIRS]]  # by one scorer: whether the fast way is exact is tried out once
     options = {"scope": settings.token_scope, "fast": settings.fast}
     scorer = processes.together(partial(PairScorer, model, scored, layers[0], **options))
+    if state is None:
+        norms = processes.agreed(processes.together(partial(scorer.residual_norms, layers)))
+        state = RunState.at_zero(layers, list(norms.values()), model.hidden_size)
+    resumed = state.seconds
+    settings = settings.filled_in(layers, len(encoded), state.norms, model.hidden_size)
     if scorer.why_plain:
         notes.append(f"Training the plain, slower way: {scorer.why_plain}.")
     if settings.patience and not watched:
@@ -113,7 +115,7 @@ def run(
             state.seconds = spent()
             checkpoint.save(state)
 
-    measure_every = max(1, min(per_epoch, total // 4))
+    measure_every = settings.measure_every(len(encoded))
     ahead = itertools.islice(batches(len(encoded), settings), state.step, total)
     stopped = ""
     try:
@@ -181,31 +183,17 @@ def run(
     )
 
 
-def steered_layers(
-    model: LanguageModel,
-    encoded: Sequence[EncodedPair],
-    held_out: Sequence[EncodedPair],
-    settings: BiPOSettings,
-    should_stop: Callable[[], bool],
-) -> list[int]:
-    """The layers a run steers, in order. Raises SteeringError for one that the model does not have."""
-    asked = settings.layer
-    if asked is None:
-        return [model.num_layers // 2]
-    if asked == SWEEP:
-        from steering.training.layers import sweep_layers  # which trains a little at each layer, with this module
+def steered_layers(model: LanguageModel, asked: int | Sequence[int] | str | None) -> list[int]:
+    """The layers a run steers, in order; the middle one where nothing else is asked for, or can be found out.
 
-        unheard = {"on_progress": lambda *news: None, "should_stop": should_stop}
-        return [sweep_layers(model, encoded, held_out, settings=settings, **unheard).best]
+    Raises SteeringError for one that the model does not have.
+    """
+    if asked is None or asked == SWEEP:
+        return [model.num_layers // 2]
     several = asked if isinstance(asked, Sequence) else [asked]
     if not several:
         raise SteeringError("No layer is named; give at least one.")
     return sorted({model.check_layer(k) for k in several})
-
-
-def residual_norms(model: LanguageModel, encoded: Sequence[EncodedPair], layers: Sequence[int]) -> list[float]:
-    """Median L2 norm of the hidden states at each layer, over the tokens of the first few pairs."""
-    return [PairScorer(model, encoded[:4], k, fast=False).residual_norm() for k in layers]
 
 
 def batches(count: int, settings: BiPOSettings) -> Iterator[tuple[list[int], tuple[float, ...]]]:

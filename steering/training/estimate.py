@@ -16,12 +16,14 @@ from steering.encoding import EncodedPair, shared_prefix
 from steering.evaluation.preference import BATCH
 from steering.models import LanguageModel
 from steering.scoring import PairScorer
-from steering.training.bipo import CURVE_PAIRS, BiPOSettings, step_loss
+from steering.training.layers import middle
+from steering.training.settings import CURVE_PAIRS, BiPOSettings
+from steering.training.steps import summed_gradient
 
 SAMPLE = 2
 """At most this many pairs are run to measure the speed."""
 NORM_PAIRS = 4
-"""So many conversations `PairScorer.residual_norm` runs."""
+"""So many conversations `PairScorer.residual_norms` runs."""
 
 
 @dataclass(frozen=True)
@@ -64,32 +66,24 @@ class Speed:
     step: float
     scoring: float
 
-    def seconds(self, settings: BiPOSettings, train: Lengths, held_out: Lengths | None = None) -> float:
-        """Predicted seconds of `bipo.run`, from its start to its last report.
+    def seconds(self, settings: BiPOSettings, pairs: Lengths, training: int) -> float:
+        """Predicted seconds of `bipo.run`, from its start to its last report; without a sweep over layers.
 
-        Hidden states are taken to fit into memory (scoring.STATES_BUDGET); pairs beyond it take longer.
+        `pairs` are those for training, which come first, and then those held out.
         """
-        held_out = held_out or Lengths()
-        watched = Lengths(held_out.prefix, held_out.own[:CURVE_PAIRS])
-        pairs = len(train.own)
-        steps = settings.steps(pairs)
-        first_epoch = min(steps, settings.steps_per_epoch(pairs))
-        each_step = train.tokens(settings.batch_size) / settings.steps_per_epoch(pairs)
+        train = Lengths(pairs.prefix, pairs.own[:training])
+        watched = Lengths(pairs.prefix, pairs.own[training:][:CURVE_PAIRS])
+        steps = settings.steps(training)
+        first_epoch = min(steps, settings.steps_per_epoch(training))
+        each_step = train.tokens(settings.batch_size) / settings.steps_per_epoch(training)
         each_measurement = watched.tokens(BATCH)
 
-        norm = self.untouched * train.tokens(1) / pairs * min(pairs, NORM_PAIRS)
-        preparation = norm + self.setup * sum(max(lengths.own, default=0) for lengths in (train, watched))
+        norm = self.untouched * train.tokens(1) / training * min(training, NORM_PAIRS)
+        preparation = norm + self.setup * max((*train.own, *watched.own))
         caching = self.untouched * (first_epoch * each_step + each_measurement)
-        training = self.step * steps * each_step
-        measuring = self.scoring * 2 * measurements(settings, pairs) * each_measurement
-        return preparation + caching + training + measuring
-
-
-def measurements(settings: BiPOSettings, pairs: int) -> int:
-    """How often a run measures its held-out pairs: every epoch, at least four times where it can, and at the end."""
-    steps = settings.steps(pairs)
-    every = max(1, min(settings.steps_per_epoch(pairs), steps // 4))
-    return -(-steps // every)
+        moving = self.step * steps * each_step * (2 if settings.signs == "both" else 1)
+        measuring = self.scoring * 2 * -(-steps // settings.measure_every(training)) * each_measurement
+        return preparation + caching + moving + measuring
 
 
 def measure_speed(model: LanguageModel, pairs: Sequence[EncodedPair], layer: int) -> Speed:
@@ -103,7 +97,7 @@ def measure_speed(model: LanguageModel, pairs: Sequence[EncodedPair], layer: int
     sample = middle(pairs, SAMPLE)
     lengths = Lengths.of(sample)
     batch, tokens = range(len(sample)), lengths.tokens(SAMPLE)
-    v = torch.zeros(model.hidden_size, device=model.device, requires_grad=True)
+    v = torch.zeros(model.hidden_size, device=model.device)
 
     # In this order: trying out the fast way warms the machine up, the untouched pass keeps states for the later ones.
     with stopwatch() as setup:
@@ -111,18 +105,10 @@ def measure_speed(model: LanguageModel, pairs: Sequence[EncodedPair], layer: int
     with stopwatch() as untouched:
         scorer.reference(batch).tolist()  # a list, because a GPU works on until it is asked for numbers
     with stopwatch() as step:
-        step_loss(scorer, batch, {layer: v}, 1.0, BiPOSettings.beta)[0].backward()
-        v.grad.tolist()
+        summed_gradient(scorer, batch, {layer: v}, (1.0,), beta=BiPOSettings.beta).tolist()
     with stopwatch() as scoring, torch.no_grad():
         scorer.scores(batch, {layer: v}).tolist()
     return Speed(setup[0] / max(lengths.own), untouched[0] / tokens, step[0] / tokens, scoring[0] / tokens)
-
-
-def middle(pairs: Sequence[EncodedPair], count: int) -> list[EncodedPair]:
-    """At most `count` pairs, those of about median length."""
-    ordered = sorted(pairs, key=lambda p: len(p.prompt) + len(p.chosen) + len(p.rejected))
-    start = max(0, (len(ordered) - count) // 2)
-    return ordered[start : start + count]
 
 
 @contextmanager

@@ -9,8 +9,7 @@ Cao et al. (arXiv 2406.00045) choose the layer by a sweep on held-out questions.
 """
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import cycle, islice
 
@@ -18,11 +17,11 @@ import torch
 
 from steering.encoding import EncodedPair
 from steering.evaluation.preference import BATCH, preference_gaps
-from steering.intervention import observed
-from steering.models import LanguageModel, hidden_of
+from steering.models import LanguageModel
+from steering.processes import ALONE, Processes
 from steering.scoring import PairScorer
-from steering.training.bipo import BiPOSettings, bipo_loss, step_loss
-from steering.training.estimate import middle
+from steering.training.settings import BiPOSettings
+from steering.training.steps import bipo_loss, summed_gradient
 
 FINALISTS = 2
 """So many layers are trained at when the choice among the candidates is ours."""
@@ -64,12 +63,6 @@ class LayerSweep:
         """The layer with the lowest loss; None when the sweep was stopped before it finished any."""
         return min(self.results, key=lambda result: result.loss).layer if self.results else None
 
-    @classmethod
-    def merged(cls, sweeps: Iterable["LayerSweep"]) -> "LayerSweep":
-        """One sweep of the layers of several, as processes did that shared the work."""
-        results = {result.layer: result for sweep in sweeps for result in sweep.results}
-        return cls(tuple(results[layer] for layer in sorted(results)))
-
 
 def candidate_layers(num_layers: int, count: int = 5) -> tuple[int, ...]:
     """At most `count` layers spread evenly from 30 % to 75 % of the depth, where steering has been found to work."""
@@ -78,30 +71,16 @@ def candidate_layers(num_layers: int, count: int = 5) -> tuple[int, ...]:
     return tuple(sorted({round(spot) for spot in spots}))
 
 
-def residual_norms(model: LanguageModel, pairs: Sequence[EncodedPair], layers: Iterable[int]) -> dict[int, float]:
-    """For each layer what `PairScorer.residual_norm` gives, all in the same passes."""
-    with torch.no_grad(), ExitStack() as stack:
-        outputs = {layer: stack.enter_context(observed(model.blocks[layer])) for layer in layers}
-        for pair in pairs[:NORM_PAIRS]:
-            model.network(input_ids=torch.tensor([pair.prompt + pair.chosen], device=model.device), use_cache=False)
-    norms = {
-        k: torch.cat([hidden_of(output)[0].float().norm(dim=-1) for output in seen]) for k, seen in outputs.items()
-    }
-    return {layer: float(each.median()) for layer, each in norms.items()}
-
-
-def slopes(scorer: PairScorer, norms: Mapping[int, float]) -> dict[int, float]:
+def slopes(scorer: PairScorer, pairs: Sequence[int], norms: Mapping[int, float]) -> dict[int, float]:
     """For each layer the norm of Delta's mean gradient at the zero vector, times the residual norm.
 
     That is the preference margin, in nats, of a vector along the gradient and as long as the residual norm, to first
-    order.
+    order: at the zero vector the loss's gradient is -beta / 2 times that of Delta.
     """
-    model, count = scorer.model, len(scorer.pairs)
-    zeros = {layer: torch.zeros(model.hidden_size, device=model.device, requires_grad=True) for layer in norms}
-    for batch in batches(count):
-        scores = scorer.scores(batch, zeros)
-        (scores[:, 0] - scores[:, 1]).sum().backward()
-    return {layer: float(zero.grad.norm()) / count * norms[layer] for layer, zero in zeros.items()}
+    zeros = {layer: torch.zeros(scorer.model.hidden_size, device=scorer.model.device) for layer in norms}
+    summed = sum(summed_gradient(scorer, batch, zeros, (1.0,), beta=2.0) for batch in in_fours(pairs))
+    each = summed[:-2].split(scorer.model.hidden_size)
+    return {layer: float(g.norm()) / len(pairs) * norms[layer] for layer, g in zip(norms, each, strict=True)}
 
 
 def sweep_layers(
@@ -109,60 +88,78 @@ def sweep_layers(
     pairs: Sequence[EncodedPair],
     held_out: Sequence[EncodedPair],
     *,
-    layers: Sequence[int] | None = None,
     settings: BiPOSettings,
+    layers: Sequence[int] | None = None,
     on_progress: Callable[[int, int], None] | None = None,
     should_stop: Callable[[], bool] = lambda: False,
+    processes: Processes = ALONE,
 ) -> LayerSweep:
     """Train a few steps at each layer on a few of `pairs` and measure on a few of `held_out`.
 
     Args:
-        layers: train at all of these (processes that share the work take some each); by default at the FINALISTS with
-            the steepest slopes among `candidate_layers`.
-        settings: beta and fast are heeded; the sweep has its own rate, steps and batches.
+        settings: beta, token scope and fast are heeded; the sweep has its own rate, steps and batches.
+        layers: train at all of these; by default at the FINALISTS with the steepest slopes of `candidate_layers`.
         on_progress: hears (steps done, steps in all); `should_stop`: asked before each step, once True the sweep ends
             with the layers it has finished.
+        processes: those that share the layers out.
 
     Raises SteeringError for a layer the model does not have, ValueError without pairs or held-out pairs.
     """
     if not pairs or not held_out:
         raise ValueError("A sweep needs pairs to train on and held-out pairs to measure.")
-    layers_are_ours = layers is None
-    layers = sorted({model.check_layer(k) for k in (candidate_layers(model.num_layers) if layers_are_ours else layers)})
-    # Made once, at the lowest layer: the untouched pass serves every layer, and cached states do from there upwards.
-    scorer = PairScorer(model, middle(pairs, TRAIN_PAIRS), layers[0], fast=settings.fast)
-    watched = PairScorer(model, middle(held_out, HELD_OUT_PAIRS), layers[0], fast=settings.fast)
-    norms = residual_norms(model, scorer.pairs, layers)
-    if layers_are_ours:
-        steepness = slopes(scorer, norms)
-        layers = sorted(sorted(layers, key=steepness.get)[-FINALISTS:])
-    steps = list(islice(cycle(batches(len(scorer.pairs))), STEPS))
-    results: list[LayerResult] = []
-    for layer in layers:
-        v = torch.zeros(model.hidden_size, device=model.device, requires_grad=True)
-        # Adam moves each coordinate by about the rate a step.
-        optimizer = torch.optim.Adam([v], lr=TRAVEL * norms[layer] / (math.sqrt(model.hidden_size) * STEPS))
-        for step, batch in enumerate(steps, start=1):
-            if should_stop():
-                return LayerSweep(tuple(results))
-            optimizer.zero_grad()
-            for d in (1.0, -1.0):
-                step_loss(scorer, batch, {layer: d * v}, d, settings.beta)[0].backward()
-            optimizer.step()
-            if on_progress:
-                on_progress(len(results) * STEPS + step, len(layers) * STEPS)
-        results.append(measured(watched, layer, v, settings.beta))
-    return LayerSweep(tuple(results))
+    chosen = sorted({model.check_layer(k) for k in (layers or candidate_layers(model.num_layers))})
+    trained, watched = middle(pairs, TRAIN_PAIRS), middle(held_out, HELD_OUT_PAIRS)
+
+    def prepared() -> tuple[PairScorer, dict[int, float], list[int]]:
+        # One scorer at the lowest layer: its untouched pass serves every layer, its kept states do from there upwards.
+        options = {"scope": settings.token_scope, "fast": settings.fast}
+        scorer = PairScorer(model, [*trained, *watched], chosen[0], **options)
+        norms = scorer.residual_norms(chosen, NORM_PAIRS)
+        if layers:
+            return scorer, norms, chosen
+        steepness = slopes(scorer, range(len(trained)), norms)
+        return scorer, norms, sorted(sorted(chosen, key=steepness.get)[-FINALISTS:])
+
+    scorer, norms, finalists = processes.together(prepared)
+    mine = processes.agreed(finalists)[processes.index :: processes.count]
+    steps = list(islice(cycle(in_fours(range(len(trained)))), STEPS))
+
+    def results() -> list[LayerResult]:
+        found: list[LayerResult] = []
+        for layer in mine:
+            v = torch.zeros(model.hidden_size, device=model.device)
+            # Adam moves each coordinate by about the rate a step.
+            optimizer = torch.optim.Adam([v], lr=TRAVEL * norms[layer] / (math.sqrt(model.hidden_size) * STEPS))
+            for step, batch in enumerate(steps, start=1):
+                if should_stop():
+                    return found
+                summed = summed_gradient(scorer, batch, {layer: v}, (1.0, -1.0), beta=settings.beta)
+                v.grad = summed[:-2] / (2 * len(batch))
+                optimizer.step()
+                if on_progress:
+                    on_progress(len(found) * STEPS + step, len(mine) * STEPS)
+            found.append(measured(scorer, range(len(trained), len(scorer.pairs)), layer, v, settings.beta))
+        return found
+
+    every = processes.gathered(processes.together(results))
+    return LayerSweep(tuple(sorted((result for part in every for result in part), key=lambda result: result.layer)))
 
 
-def measured(watched: PairScorer, layer: int, v: torch.Tensor, beta: float) -> LayerResult:
-    """What the vector v, [hidden_size], does at the layer to the scorer's pairs."""
-    untouched, moved = preference_gaps(watched, {+1.0: {layer: v}, -1.0: {layer: -v}})
-    deltas = {d: gap - untouched for d, gap in moved.items()}
-    loss = sum(float(bipo_loss(delta, d, beta)) for d, delta in deltas.items()) / 2
+def measured(scorer: PairScorer, pairs: Sequence[int], layer: int, v: torch.Tensor, beta: float) -> LayerResult:
+    """What the vector v, [hidden_size], does at the layer to these of the scorer's pairs."""
+    untouched, moved = preference_gaps(scorer, {+1.0: {layer: v}, -1.0: {layer: -v}}, indices=pairs)
+    deltas = {d: each - untouched for d, each in moved.items()}
+    loss = sum(float(bipo_loss(delta, d, beta).mean()) for d, delta in deltas.items()) / 2
     return LayerResult(layer, loss, float(deltas[+1.0].mean()), float(deltas[-1.0].mean()))
 
 
-def batches(count: int) -> list[range]:
-    """Indices of `count` pairs in batches of four."""
-    return [range(start, min(start + BATCH, count)) for start in range(0, count, BATCH)]
+def in_fours(places: Sequence[int]) -> list[Sequence[int]]:
+    """The places in batches of four."""
+    return [places[start : start + BATCH] for start in range(0, len(places), BATCH)]
+
+
+def middle(pairs: Sequence[EncodedPair], count: int) -> list[EncodedPair]:
+    """At most `count` pairs, those of about median length."""
+    ordered = sorted(pairs, key=lambda p: len(p.prompt) + len(p.chosen) + len(p.rejected))
+    start = max(0, (len(ordered) - count) // 2)
+    return ordered[start : start + count]

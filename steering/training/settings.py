@@ -11,6 +11,8 @@ from steering.vectors import TOKEN_SCOPES
 
 TRAVEL = 0.25
 """Default learning rate: steps all in one direction would carry the vector to this share of the residual norm."""
+CURVE_PAIRS = 32
+"""At most this many held-out pairs are measured while training, to draw the curve and pick the best vector."""
 FEWEST_STEPS = 40
 """A shorter run keeps the learning rate of this many steps: larger strides than that overshoot."""
 SIGNS = ("drawn", "both", "plus")
@@ -106,6 +108,10 @@ class BiPOSettings:
     def steps(self, pairs: int) -> int:
         steps = self.steps_per_epoch(pairs) * self.epochs
         return min(steps, self.max_steps or steps)
+
+    def measure_every(self, pairs: int) -> int:
+        """Steps from one measurement of the held-out pairs to the next: an epoch, or a quarter of a short run."""
+        return max(1, min(self.steps_per_epoch(pairs), self.steps(pairs) // 4))
 
     def horizon(self, pairs: int) -> int:
         """Length of the cosine, in steps."""

@@ -1,7 +1,7 @@
 """One step of BiPO, and one measurement of where it has led."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -12,6 +12,7 @@ from steering.errors import SteeringError
 from steering.evaluation.preference import PreferenceResult, preference_scores, results
 from steering.processes import Processes
 from steering.scoring import PairScorer
+from steering.threads import in_threads
 from steering.training.settings import BiPOSettings
 from steering.training.state import RunState
 from steering.vectors import MAX_VALUE
@@ -89,27 +90,14 @@ class Trainer:
 
         The parts of all processes add up: each is a sum over pairs, divided by what the whole batch divides by.
         """
-        vectors, terms = self.state.vectors, len(batch) * len(signs)
         share = [] if stop else self.processes.share(batch)
-        for v in vectors.values():
-            v.grad = torch.zeros_like(v)
-        loss = margin = 0.0
-        for d in signs if share else ():
-            untouched = self.scorer.reference(share)
-            steered = self.scorer.scores(share, {k: d * v for k, v in vectors.items()})
-            delta = self._gap(steered, share) - self._gap(untouched, share)
-            part = bipo_loss(delta, d, self.settings.beta).sum() / terms
-            part.backward()  # one direction after the other: only one is in memory at a time
-            loss += float(part.detach())
-            moved = steered.detach() - untouched
-            margin += float(d * (moved[:, 0] - moved[:, 1]).sum()) / terms
-        figures = torch.tensor([loss, margin, float(stop)], device=self.scorer.model.device)
-        return torch.cat([*(v.grad for v in vectors.values()), figures])
+        options = {"beta": self.settings.beta, "weights": self._weights}
+        summed = summed_gradient(self.scorer, share, self.state.vectors, signs, **options)
+        figures = torch.tensor([float(stop)], device=self.scorer.model.device)
+        return torch.cat([summed / (len(batch) * len(signs)), figures])
 
     def _gap(self, scores: Tensor, indices: Sequence[int]) -> Tensor:
-        """log p(chosen) - log p(rejected) [n], each divided by its length weight."""
-        weighted = scores / self._weights[list(indices)]
-        return weighted[:, 0] - weighted[:, 1]
+        return gap(scores, indices, self._weights)
 
     def _penalty(self) -> Tensor:
         norms = zip(self.state.vectors.values(), self.state.norms, strict=True)
@@ -151,6 +139,45 @@ class Trainer:
             if d in trained
         ]
         return measured, float(torch.stack(losses).mean())
+
+
+def summed_gradient(
+    scorer: PairScorer,
+    batch: Sequence[int],
+    vectors: Mapping[int, Tensor],
+    signs: Sequence[float],
+    *,
+    beta: float,
+    weights: Tensor | None = None,
+) -> Tensor:
+    """Sums over pairs and signs: the loss's gradient at each layer, the loss, and sign * margin.
+
+    vectors: layer -> [hidden_size]. Returns float32 [layers * hidden_size + 2]. The pairs are shared out to this
+    machine's cores, each of which goes forward and backward on its own.
+    """
+
+    def of_part(part: Sequence[int]) -> Tensor:
+        leaves = {k: v.detach().requires_grad_() for k, v in vectors.items()}
+        figures = torch.zeros(2, device=scorer.model.device)
+        untouched = scorer.reference(part)
+        for d in signs:  # one direction after the other: only one is in memory at a time
+            steered = scorer.scores(part, {k: d * v for k, v in leaves.items()})
+            loss = bipo_loss(gap(steered, part, weights) - gap(untouched, part, weights), d, beta).sum()
+            loss.backward()
+            moved = steered.detach() - untouched
+            figures += torch.stack([loss.detach(), d * (moved[:, 0] - moved[:, 1]).sum()])
+        return torch.cat([*(v.grad for v in leaves.values()), figures])
+
+    scorer.reference(batch)
+    size = sum(len(v) for v in vectors.values()) + 2
+    return sum(in_threads(of_part, scorer.parts(batch)), torch.zeros(size, device=scorer.model.device))
+
+
+def gap(scores: Tensor, indices: Sequence[int], weights: Tensor | None = None) -> Tensor:
+    """log p(chosen) - log p(rejected) [n] of scores [n, 2], each divided by its weight, [pairs, 2]."""
+    if weights is not None:
+        scores = scores / weights[list(indices)]
+    return scores[:, 0] - scores[:, 1]
 
 
 def bipo_loss(delta: Tensor, d: float, beta: float) -> Tensor:

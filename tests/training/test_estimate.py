@@ -10,11 +10,16 @@ from steering.packing import pack
 from steering.pairs import Pairs
 from steering.scoring import PairScorer
 from steering.training import training_run
-from steering.training.bipo import CURVE_PAIRS, BiPOSettings
-from steering.training.estimate import Lengths, Speed, measure_speed, measurements, middle
+from steering.training.estimate import Lengths, Speed, measure_speed
+from steering.training.layers import middle
+from steering.training.settings import CURVE_PAIRS, BiPOSettings
 
-TRAIN = Lengths(10, (20, 40, 60, 80, 100, 120))  # in batches of 4: two prefixes a pass
-HELD_OUT = Lengths(10, (30, 30))
+PREFIX, TRAIN = 10, (20, 40, 60, 80, 100, 120)  # in batches of 4: two prefixes a pass
+HELD_OUT = (30, 30)
+
+
+def seconds(speed, settings, held_out=()):
+    return speed.seconds(settings, Lengths(PREFIX, (*TRAIN, *held_out)), len(TRAIN))
 
 
 def packed_tokens(pairs, batch_size):
@@ -37,37 +42,40 @@ def test_lengths_count_what_packing_packs(batch_size, tiny, pairs):
 @pytest.mark.parametrize(
     "settings, held_out, speed, wanted",
     [
-        ({}, None, {"step": 1}, 4 * (420 + 2 * 10)),
-        ({"epochs": 1}, None, {"step": 1}, 440),
-        ({"batch_size": 1}, None, {"step": 1}, 4 * (420 + 6 * 10)),
-        ({"max_steps": 3}, None, {"step": 1}, 3 * 220),
+        ({}, (), {"step": 1}, 4 * (420 + 2 * 10)),
+        ({"epochs": 1}, (), {"step": 1}, 440),
+        ({"batch_size": 1}, (), {"step": 1}, 4 * (420 + 6 * 10)),
+        ({"max_steps": 3}, (), {"step": 1}, 3 * 220),
         ({}, HELD_OUT, {"step": 1}, 4 * 440),
-        ({}, None, {"scoring": 1}, 0),
+        ({}, (), {"scoring": 1}, 0),
         ({}, HELD_OUT, {"scoring": 1}, 4 * 2 * 70),  # 8 steps, every 2
         ({"max_steps": 3}, HELD_OUT, {"scoring": 1}, 3 * 2 * 70),
-        ({"max_steps": 1, "epochs": 9}, HELD_OUT, {"setup": 1}, 120 + 30),
-        ({}, None, {"setup": 1}, 120),
-        ({}, None, {"untouched": 1}, 440 + 4 * 480 / 6),
+        ({"max_steps": 1, "epochs": 9}, HELD_OUT, {"setup": 1}, 120),
+        ({}, (), {"setup": 1}, 120),
+        ({}, (), {"untouched": 1}, 440 + 4 * 480 / 6),
         ({"max_steps": 1}, HELD_OUT, {"untouched": 1}, 220 + 70 + 4 * 480 / 6),
     ],
 )
 def test_seconds_are_tokens_times_speed(settings, held_out, speed, wanted):
     speed = Speed(**{"setup": 0, "untouched": 0, "step": 0, "scoring": 0, **speed})
-    assert speed.seconds(BiPOSettings(**settings), TRAIN, held_out) == pytest.approx(wanted)
+    assert seconds(speed, BiPOSettings(**settings), held_out) == pytest.approx(wanted)
 
 
 def test_parts_add_up():
     parts = [Speed(*(float(i == part) * (i + 1) for i in range(4))) for part in range(4)]
-    assert Speed(1, 2, 3, 4).seconds(BiPOSettings(), TRAIN, HELD_OUT) == pytest.approx(
-        sum(part.seconds(BiPOSettings(), TRAIN, HELD_OUT) for part in parts)
-    )
+    total = seconds(Speed(1, 2, 3, 4), BiPOSettings(), HELD_OUT)
+    assert total == pytest.approx(sum(seconds(part, BiPOSettings(), HELD_OUT) for part in parts))
 
 
 def test_held_out_pairs_beyond_those_watched_cost_nothing():
-    many = Lengths(10, (30,) * (CURVE_PAIRS + 5))
-    watched = Lengths(10, (30,) * CURVE_PAIRS)
+    many, watched = (30,) * (CURVE_PAIRS + 5), (30,) * CURVE_PAIRS
     speed = Speed(1, 1, 1, 1)
-    assert speed.seconds(BiPOSettings(), TRAIN, many) == speed.seconds(BiPOSettings(), TRAIN, watched)
+    assert seconds(speed, BiPOSettings(), many) == seconds(speed, BiPOSettings(), watched)
+
+
+def test_both_signs_take_two_steps_each():
+    speed = Speed(0, 0, 1, 0)
+    assert seconds(speed, BiPOSettings(signs="both")) == 2 * seconds(speed, BiPOSettings())
 
 
 @pytest.mark.parametrize(
@@ -100,13 +108,13 @@ def test_a_run_spends_the_tokens_that_are_predicted(settings, tiny, pairs, monke
     reports = list(training_run(tiny, pairs[:5], pairs[5:], layer=1, **settings))
 
     settings = BiPOSettings(**settings)
-    train, held_out = (Lengths.of(encode_pairs(tiny, part)[1]) for part in (pairs[:5], pairs[5:]))
-    assert measurements(settings, 5) == sum(report.held_out is not None for report in reports)
+    lengths = Lengths.of(encode_pairs(tiny, pairs)[1])
+    assert -(-settings.steps(5) // settings.measure_every(5)) == sum(report.held_out is not None for report in reports)
     for name in ("step", "scoring"):
         speed = Speed(**{"setup": 0, "untouched": 0, "step": 0, "scoring": 0, name: 1})
-        assert speed.seconds(settings, train, held_out) == pytest.approx(spent[name])
-    finding_the_norm = 4 * train.tokens(1) / 5
-    assert Speed(0, 1, 0, 0).seconds(settings, train, held_out) == pytest.approx(spent["untouched"] + finding_the_norm)
+        assert speed.seconds(settings, lengths, 5) == pytest.approx(spent[name])
+    finding_the_norm = 4 * Lengths(lengths.prefix, lengths.own[:5]).tokens(1) / 5
+    assert Speed(0, 1, 0, 0).seconds(settings, lengths, 5) == pytest.approx(spent["untouched"] + finding_the_norm)
 
 
 # Measuring ------------------------------------------------------------------------------------------------------------

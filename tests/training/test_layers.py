@@ -11,8 +11,8 @@ from steering.errors import SteeringError
 from steering.evaluation import evaluate
 from steering.scoring import PairScorer
 from steering.training import layers as module
-from steering.training.bipo import BiPOSettings
-from steering.training.layers import LayerResult, LayerSweep, candidate_layers, residual_norms, slopes, sweep_layers
+from steering.training.layers import LayerResult, LayerSweep, candidate_layers, slopes, sweep_layers
+from steering.training.settings import BiPOSettings
 from steering.vectors import SteeringVector
 
 SETTINGS = BiPOSettings()
@@ -52,16 +52,10 @@ def test_candidates_exist_in_every_model_and_repeat_in_none():
 # The slopes -----------------------------------------------------------------------------------------------------------
 
 
-def test_residual_norms_are_the_scorers(tiny, encoded):
-    got = residual_norms(tiny, encoded, [0, 1, 2, 3])
-    wanted = {k: PairScorer(tiny, encoded, k, fast=False).residual_norm(module.NORM_PAIRS) for k in range(4)}
-    assert got == pytest.approx(wanted, rel=1e-6)
-
-
 @pytest.mark.parametrize("fast", [True, False], ids=["fast", "plain"])
 def test_slopes_are_the_growth_of_the_margin_along_each_layers_gradient(fast, tiny, encoded):
     norms = {1: 2.0, 2: 1.0, 3: 0.5}
-    got = slopes(PairScorer(tiny, encoded, 1, fast=fast), norms)
+    got = slopes(PairScorer(tiny, encoded, 1, fast=fast), range(len(encoded)), norms)
     for layer, norm in norms.items():
         plain = PairScorer(tiny, encoded, layer, fast=False)
         zero = torch.zeros(tiny.hidden_size, requires_grad=True)
@@ -75,7 +69,7 @@ def test_the_layers_with_the_steepest_slopes_are_trained_at(pairs):
     _, encoded = encode_pairs(model, pairs)
     candidates = candidate_layers(12)
     scorer = PairScorer(model, module.middle(encoded[:5], 5), candidates[0])
-    steepness = slopes(scorer, residual_norms(model, scorer.pairs, candidates))
+    steepness = slopes(scorer, range(5), scorer.residual_norms(candidates, module.NORM_PAIRS))
     found = [result.layer for result in sweep(model, encoded, layers=None).results]
     assert found == sorted(sorted(candidates, key=steepness.get)[-module.FINALISTS :])
 
@@ -86,7 +80,7 @@ def test_the_layers_with_the_steepest_slopes_are_trained_at(pairs):
 def test_each_layer_gets_what_it_gets_alone_and_the_plain_way(tiny, encoded):
     """Hidden states kept at the lowest layer serve the others."""
     together = sweep(tiny, encoded)
-    alone = LayerSweep.merged(sweep(tiny, encoded, [layer]) for layer in (2, 0, 3, 1))
+    alone = LayerSweep(tuple(sweep(tiny, encoded, [layer]).results[0] for layer in range(4)))
     plain = sweep(tiny, encoded, settings=BiPOSettings(fast=False))
     assert [result.layer for result in together.results] == [0, 1, 2, 3]
     for other in (alone, plain):
@@ -99,7 +93,7 @@ def test_results_are_those_of_evaluate(tiny, pairs, encoded):
     direction = torch.randn(tiny.hidden_size, generator=torch.Generator().manual_seed(0))
     vector = SteeringVector({2: direction}, model_id=tiny.source, model_fingerprint=tiny.fingerprint)
     up, down = evaluate(tiny, vector, pairs, [1, -1])
-    got = module.measured(PairScorer(tiny, encoded, 1), 2, direction, beta=0.2)
+    got = module.measured(PairScorer(tiny, encoded, 1), range(8), 2, direction, beta=0.2)
     assert (got.layer, got.margin_up, got.margin_down) == (
         2,
         pytest.approx(up.preference_margin, rel=1e-4),
@@ -130,9 +124,7 @@ def test_pairs_of_median_length_stand_for_all(tiny, encoded):
 
 def test_the_best_layer_has_the_lowest_loss():
     one, two, three = (LayerResult(k, loss, 1.0, -1.0) for k, loss in ((3, 0.6), (7, 0.5), (9, 0.7)))
-    merged = LayerSweep.merged([LayerSweep((two,)), LayerSweep((three, one)), LayerSweep()])
-    assert merged.results == (one, two, three) and merged.best == 7
-    assert LayerSweep.merged([]) == LayerSweep() and LayerSweep().best is None
+    assert LayerSweep((one, two, three)).best == 7 and LayerSweep().best is None
 
 
 # Progress, stopping, failing ------------------------------------------------------------------------------------------
@@ -162,7 +154,7 @@ def test_the_model_is_as_it_was(pairs, no_hooks, monkeypatch):
     _, encoded = encode_pairs(model, pairs)
     before = {name: parameter.clone() for name, parameter in model.network.named_parameters()}
     sweep(model, encoded)
-    monkeypatch.setattr(module, "step_loss", lambda *args: 1 / 0)
+    monkeypatch.setattr(module, "summed_gradient", lambda *args, **options: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         sweep(model, encoded)
     assert no_hooks(model)

@@ -1,8 +1,5 @@
 """The variants of BiPO against a plain re-implementation, and what they come to."""
 
-import sys
-from types import SimpleNamespace
-
 import pytest
 import torch
 from plain_variants import variant_run
@@ -13,6 +10,8 @@ from steering.evaluation import evaluate
 from steering.pairs import Pairs
 from steering.scoring import PairScorer
 from steering.training import training_run
+from steering.training.layers import sweep_layers
+from steering.training.settings import BiPOSettings
 from steering.vectors import SteeringVector
 
 NOTHING = Pairs.of([])
@@ -87,17 +86,13 @@ def test_several_layers_are_written_down_and_measured_as_trained(tiny, pairs, tm
     assert got == pytest.approx([result.preference_margin for result in measured], rel=1e-4, abs=1e-5)
 
 
-def test_a_sweep_chooses_the_layer(tiny, pairs, monkeypatch):
-    heard = {}
-
-    def sweep_layers(model, encoded, held_out, **options):
-        heard.update(options, encoded=encoded, held_out=held_out)
-        return SimpleNamespace(best=3)
-
-    monkeypatch.setitem(sys.modules, "steering.training.layers", SimpleNamespace(sweep_layers=sweep_layers))
+def test_a_sweep_chooses_the_layer(tiny, pairs):
+    encoded = (encode_pairs(tiny, part)[1] for part in (pairs[:5], pairs[5:]))
+    found = sweep_layers(tiny, *encoded, settings=BiPOSettings())
     first, *_, done = training_run(tiny, pairs[:5], pairs[5:], layer="sweep", epochs=1)
-    assert "layer" in first.note and done.vector.layers == (3,) and done.vector.method["layer"] == 3
-    assert (len(heard["encoded"]), len(heard["held_out"]), heard["settings"].layer) == (5, 3, "sweep")
+    assert "layer" in first.note and done.vector.layers == (found.best,) == (done.vector.method["layer"],)
+    *_, done = training_run(tiny, pairs, NOTHING, layer="sweep", epochs=1)  # nothing to measure with: the middle
+    assert done.vector.layers == (2,)
 
 
 def test_the_held_out_loss_is_that_of_the_variant(tiny, pairs):
