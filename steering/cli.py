@@ -17,7 +17,7 @@ from typing import Any, NoReturn
 
 from steering import __version__, cli_train
 from steering.errors import SteeringError
-from steering.terminal import Bar, column_map, results_table, say
+from steering.terminal import Bar, add_model_options, column_map, model_options, results_table, say
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -78,7 +78,7 @@ def _parser() -> argparse.ArgumentParser:
 
     def command(name: str, run: Callable, help: str) -> argparse.ArgumentParser:
         sub = commands.add_parser(name, help=help, description=help[0].upper() + help[1:] + ".")
-        sub.add_argument("--model", metavar="M", help="Hub id or folder (default: the bundled SmolLM2-135M-Instruct)")
+        add_model_options(sub)
         sub.add_argument("--json", action="store_true", help="print one JSON object on stdout")
         sub.set_defaults(run=run)
         return sub
@@ -126,9 +126,10 @@ def _parser() -> argparse.ArgumentParser:
 
 def _play(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
     from steering.interface import launch
+    from steering.models import load_model
 
     try:
-        launch(model=options.model, port=options.port, share=options.share)
+        launch(load_model(**model_options(options)), port=options.port, share=options.share)
     except OSError as error:  # gradio's word for a port that is taken
         raise SteeringError(f"The playground cannot be opened: {error}; give a free one with --port.") from error
     return {}, ""
@@ -146,7 +147,7 @@ def _generate(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
     columns = [_setting(library, text) for text in (options.column or [""])]
     sampling = Sampling(options.max_new_tokens, temperature=options.temperature, seed=options.seed)
     sampling.check()  # before the model takes its time
-    model = load_model(options.model)
+    model = load_model(**model_options(options))
     system = DEFAULT_SYSTEM_PROMPT if options.system is None else options.system
     began = time.perf_counter()
     answers = generate(model, options.prompt, columns, system=system, sampling=sampling)
@@ -172,7 +173,7 @@ def _evaluate(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
     multipliers = [_multiplier(text, "--multipliers") for text in options.multipliers.split(",")]
     vector = Library().get(options.vector)
     pairs = read_pairs(options.pairs, columns=column_map(options.columns))
-    model = load_model(options.model)
+    model = load_model(**model_options(options))
     vector.check_fits(model.hidden_size, model.num_layers, model.name)
     say(pairs.report.summary())
     with Bar("measuring", "batch") as bar:

@@ -4,8 +4,8 @@
     accelerate launch --num_machines 2 --num_processes 16 --machine_rank 0 --main_process_ip 10.0.0.1
         --main_process_port 29500 -m steering train pairs.csv --output mine.safetensors
 
-The second command is for two machines of 8 GPUs; on the other one it says `--machine_rank 1`. (`--cpu` before `-m`
-keeps to the CPU.) Each step's pairs are shared out over the processes and the vector is that of one process. With
+The second command is for two machines of 8 GPUs; on the other one it says `--machine_rank 1`. Where there is no GPU,
+`--multi_gpu` makes accelerate start the processes all the same; they join over gloo. Each step's pairs are shared out over the processes and the vector is that of one process. With
 several files each process trains whole vectors instead.
 """
 
@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from steering.errors import SteeringError
 from steering.interrupts import ctrl_c_stops
-from steering.terminal import Bar, column_map, results_table, say
+from steering.terminal import Bar, column_map, model_options, results_table, say
 
 if TYPE_CHECKING:
     from steering.models import LanguageModel
@@ -106,7 +106,7 @@ def _run(options: argparse.Namespace, processes: "Processes") -> tuple[dict[str,
     from steering.models import load_model
 
     tasks = processes.together(lambda: _tasks(options))
-    model = processes.together(lambda: load_model(options.model, device=processes.device))
+    model = processes.together(lambda: load_model(**model_options(options, device=processes.device)))
     with ctrl_c_stops(lambda: say(STOPPING) if processes.is_main else None) as stopped:
         if len(tasks) == 1:
             answer = _train(options, model, tasks[0], stopped.is_set, processes)

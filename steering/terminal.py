@@ -1,11 +1,30 @@
 """What the commands share: saying things to people, progress bars, tables."""
 
+import argparse
 import contextlib
 import sys
+from typing import Any
 
 from tqdm import tqdm
 
 from steering.errors import SteeringError
+
+
+def add_model_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--model", metavar="M", help="Hub id, folder or GGUF file (default: the bundled SmolLM2-135M-Instruct)"
+    )
+    parser.add_argument("--device", metavar="D", help="cpu, cuda, cuda:1, ... (default: CUDA where there is one)")
+    parser.add_argument("--dtype", metavar="T", help="float32, bfloat16, float16 or auto (default: float32 on the CPU)")
+    parser.add_argument("--device-map", metavar="M", help="auto or balanced: spread a model too large for one device")
+    parser.add_argument("--quantization", metavar="Q", help="8bit or 4bit: smaller weights, through bitsandbytes")
+
+
+def model_options(options: argparse.Namespace, device: str | None = None) -> dict[str, Any]:
+    """The arguments of `load_model`; `device` is where the model goes if the options do not say."""
+    where = options.device or (None if options.device_map else device)
+    names = ("dtype", "device_map", "quantization")
+    return {"source": options.model, "device": where, **{name: getattr(options, name) for name in names}}
 
 
 def say(text: str) -> None:

@@ -11,7 +11,7 @@ from steering.interface import playground, train, vectors
 from steering.interface.studio import Studio
 from steering.interface.theme import theme
 from steering.library import Library
-from steering.models import LanguageModel, load_model
+from steering.models import LanguageModel
 
 MAX_UPLOAD = "100mb"
 WAITING_ROOM = 32  # visitors who may wait in each queue before the page says it is full
@@ -50,11 +50,11 @@ def build(model: LanguageModel, library: Library | None = None) -> gr.Blocks:
     return page
 
 
-def launch(model: str | None = None, port: int | None = None, share: bool = False) -> None:
-    """Load the model, open the page in the browser, and serve until interrupted."""
+def launch(model: LanguageModel, port: int | None = None, share: bool = False) -> None:
+    """Open the page in the browser, and serve until interrupted."""
     os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # the page calls nobody
     on_space = os.environ.get("SYSTEM") == "spaces"
-    build(load_model(model)).launch(
+    build(model).launch(
         server_port=port,
         share=share,
         inbrowser=not on_space and not os.environ.get("CI"),
