@@ -5,8 +5,8 @@
         --main_process_port 29500 -m steering train pairs.csv --output mine.safetensors
 
 The second command is for two machines of 8 GPUs; on the other one it says `--machine_rank 1`. Where there is no GPU,
-`--multi_gpu` makes accelerate start the processes all the same; they join over gloo. Each step's pairs are shared out over the processes and the vector is that of one process. With
-several files each process trains whole vectors instead.
+`--multi_gpu` makes accelerate start the processes all the same, which then join over gloo. Each step's pairs are shared
+out over the processes and the vector is that of one process. With several files each process trains whole vectors.
 """
 
 import argparse

@@ -476,15 +476,16 @@ def test_an_unreadable_file_is_told_and_the_others_listed(steering, own_shelf, v
 
 def test_play_opens_the_page(steering, monkeypatch):
     heard: list[Any] = []
-    page = SimpleNamespace(launch=lambda **options: heard.append(options))
+    page = SimpleNamespace(launch=lambda model, **options: heard.append((model["source"], model["dtype"], options)))
     monkeypatch.setitem(sys.modules, "steering.interface", page)
-    assert steering("play", "--model", "m", "--port", 7861, "--share") == Done(0, "", "")
+    monkeypatch.setattr("steering.models.load_model", lambda **options: options)
+    assert steering("play", "--model", "m", "--dtype", "bfloat16", "--port", 7861, "--share") == Done(0, "", "")
     assert steering("play", "--json").answer == {}
-    assert heard == [{"model": "m", "port": 7861, "share": True}, {"model": None, "port": None, "share": False}]
+    assert heard == [("m", "bfloat16", {"port": 7861, "share": True}), (None, None, {"port": None, "share": False})]
 
 
 def test_a_port_that_is_taken(steering, monkeypatch):
-    def launch(**options: object) -> None:
+    def launch(model: object, **options: object) -> None:
         raise OSError("Cannot find empty port in range: 7860-7860")
 
     monkeypatch.setitem(sys.modules, "steering.interface", SimpleNamespace(launch=launch))
