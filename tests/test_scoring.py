@@ -293,7 +293,7 @@ def test_residual_norm_is_a_median_over_tokens(pairs):
             .norm(dim=-1)
             for pair in encoded[:4]
         ]
-    assert scorer.residual_norm() == pytest.approx(float(torch.cat(norms).median()), rel=1e-5)
+    assert scorer.residual_norms([2]) == {2: pytest.approx(float(torch.cat(norms).median()), rel=1e-5)}
 
 
 # Token scope ----------------------------------------------------------------------------------------------------------

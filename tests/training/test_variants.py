@@ -40,7 +40,7 @@ def test_every_variant_is_what_the_formula_says(architecture, settings, pairs):
     layer = settings["layer"]
     layers = sorted({layer} if isinstance(layer, int) else set(layer))
     model = tiny_model(architecture)
-    norms = [PairScorer(model, encode_pairs(model, pairs)[1], k, fast=False).residual_norm() for k in layers]
+    norms = [PairScorer(model, encode_pairs(model, pairs)[1], k, fast=False).residual_norms([k])[k] for k in layers]
     plain = {name: value for name, value in settings.items() if name != "layer"}
     wanted, losses = variant_run(
         network, blocks, tokenizer(), pairs, layers=layers, norms=norms, hidden_size=32, end_of_turn=2, **plain
