@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from tiny_models import ARCHITECTURES, tiny_model
+from tiny_models import ARCHITECTURES, PLAIN, tiny_model
 
 from steering import scoring, states, twins
 from steering.encoding import EncodedPair, encode_pairs, shared_prefix
@@ -12,7 +12,6 @@ from steering.pairs import Pairs, PreferencePair
 from steering.scoring import PairScorer
 from steering.twins import PackedModel
 
-PLAIN = {"bloom", "mpt", "gpt_neo", "qwen3_next", "mamba"}
 EVERYTHING = range(8)
 
 

@@ -83,6 +83,9 @@ ARCHITECTURES: dict[str, dict] = {
     },
 }
 
+PLAIN = {"bloom", "mpt", "gpt_neo", "qwen3_next", "mamba"}
+"""Those that cannot be run in packs: linear biases or windows by place in the sequence, and recurrent ones."""
+
 
 def tokenizer(chat: bool = True) -> PreTrainedTokenizerFast:
     """Bytes as tokens, after the four special ones."""

@@ -159,11 +159,12 @@ def run(
                 held_out=held,
                 held_out_loss=held_loss,
                 vector=best_so_far() if held else None,
-                note=checkpoint.problem if checkpoint else "",
+                note=" ".join(filter(None, (checkpoint.problem if checkpoint else "", scorer.states.problem))),
             )
     except BaseException:  # a failure, or nobody reads the reports any more
         keep()
         raise
+    notes.append(scorer.states.problem)
     vector = best_so_far()
     if stopped == "asked":
         keep()

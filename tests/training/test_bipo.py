@@ -6,7 +6,7 @@ import math
 import pytest
 import torch
 from authors_way import authors_run
-from tiny_models import tiny_model, tiny_network, tokenizer
+from tiny_models import ARCHITECTURES, PLAIN, tiny_model, tiny_network, tokenizer
 
 import steering
 from steering.encoding import encode_pairs
@@ -57,6 +57,20 @@ def test_every_step_is_the_authors_step(architecture, path, settings, pairs):
         direction = done.vector.directions[settings["layer"]]
         assert (direction - wanted).norm() < 1e-4 * wanted.norm()
         assert bool(done.note) == (not fast)  # a fast run was really a fast one
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_every_architecture_trains_as_the_plain_way_does(architecture, pairs):
+    """Those that cannot be packed say so and are trained the plain way."""
+    vectors, notes = [], []
+    for fast in (True, False):
+        *reports, done = training_run(
+            tiny_model(architecture), pairs, NOTHING, layer=1, epochs=2, learning_rate=0.03, fast=fast
+        )
+        vectors.append(done.vector.directions[1])
+        notes.append(done.note)
+    assert (vectors[0] - vectors[1]).norm() < 1e-3 * vectors[1].norm() and vectors[1].norm() > 0.1
+    assert ("packed" in notes[0]) == (architecture in PLAIN) and "asked for" in notes[1]
 
 
 # What a run reports ---------------------------------------------------------------------------------------------------

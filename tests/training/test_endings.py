@@ -143,3 +143,14 @@ def test_a_learning_rate_beyond_all_measure_really_breaks_down(tiny, pairs):
     done = run(tiny, pairs, learning_rate=9e5, warmup_steps=0, epochs=4)[-1]
     assert done.stopped == "broken" and done.step < done.total_steps
     assert done.vector.norm > 1e6 and done.vector.directions[1].isfinite().all()  # which a file can hold
+
+
+def test_a_full_disk_costs_time_and_says_so(tiny, pairs, monkeypatch):
+    from steering import states
+
+    *_, wanted = training_run(tiny, pairs[:6], pairs[6:], layer=1, epochs=2)
+    monkeypatch.setattr(states, "MEMORY_BUDGET", 0)
+    monkeypatch.setattr(states, "DISK_RESERVE", 10**18)
+    *reports, done = training_run(tiny, pairs[:6], pairs[6:], layer=1, epochs=2)
+    assert "little room is left on the disk" in reports[1].note and "little room" in done.note
+    torch.testing.assert_close(done.vector.directions[1], wanted.vector.directions[1], rtol=1e-4, atol=1e-4)

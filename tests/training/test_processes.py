@@ -97,6 +97,13 @@ def test_the_held_out_pairs_are_shared_out_too(folder, facts, alone):
                 assert a == pytest.approx(b, rel=1e-4, abs=2e-5)
 
 
+def test_the_layers_of_a_sweep_are_shared_out(facts, alone):
+    wanted = list(alone.run(USUAL | {"layer": "sweep", "epochs": 1})[-1].vector.layers)
+    assert [len(fact["swept"][0]) for fact in facts] == [1, 1]  # two finalists, one each
+    assert [fact["swept"][1] for fact in facts] == [wanted, wanted]
+    assert set(wanted) <= {fact["swept"][0][0] for fact in facts}
+
+
 def test_a_wish_to_stop_on_one_stops_all_and_all_go_on(folder, facts, alone):
     assert facts[0]["stopped"] == ["asked", 5, True]
     assert facts[1]["stopped"] == ["asked", 5, False]  # the main process keeps the checkpoint

@@ -14,7 +14,7 @@ from steering.models import load_model
 from steering.pairs import read_pairs
 from steering.processes import launched
 from steering.scoring import PairScorer
-from steering.training import training_run
+from steering.training import layers, training_run
 
 VARIED = {"layer": (0, 2), "signs": "both", "l2": 0.5, "batch_size": 3, "epochs": 3, "learning_rate": 0.05, "seed": 2}
 USUAL = {"layer": 1, "epochs": 6, "learning_rate": 0.05}
@@ -44,6 +44,11 @@ def main(folder: Path) -> None:
     facts["held_out"] = [r.as_dict() for r in reports[-1].held_out]
     measured = evaluate(model, done.vector, held_out, processes=processes)
     facts["evaluation"] = [result.as_dict() for result in measured]
+
+    swept = []
+    layers.measured = lambda *arguments, done=layers.measured: swept.append(arguments[2]) or done(*arguments)
+    *_, done = run(USUAL | {"layer": "sweep", "epochs": 1})
+    facts["swept"] = [swept, list(done.vector.layers)]
 
     asked: list[int] = []
 
