@@ -93,6 +93,7 @@ def run(options: argparse.Namespace) -> tuple[dict[str, Any], str] | None:
     processes = launched()
     try:
         done = _run(options, processes)
+        processes.gathered(None)  # nobody hangs up on one that is still talking
         return done if processes.is_main else None
     except SharedError:  # the main process says it
         if processes.is_main:
