@@ -57,6 +57,9 @@ class PairScorer:
         self._prefix_states: Tensor | None = None
         self._packed: PackedModel | None = None
         self._head = AnswerHead(model)
+        network = model.network  # weights fetched from disk, and quantised layers, keep notes that threads would mix up
+        simple = not getattr(network, "is_quantized", False) and not any(p.is_meta for p in network.parameters())
+        self._splits = simple and model.device.type == "cpu"
         self.why_plain = "" if fast else "asked for"
         if fast:
             self._packed, self.why_plain = self._packed_if_exact()
@@ -73,7 +76,7 @@ class PairScorer:
         return self._references[indices]
 
     def parts(self, indices: Sequence[int]) -> list[list[int]]:
-        """The indices in groups of about equal work, one for each core; one group where the model is on a GPU."""
+        """The indices in groups of about equal work, one for each core; one group where threads are of no use."""
         return [[indices[place] for place in group] for group in self._places(indices)]
 
     def scores(self, indices: Sequence[int], additions: Additions) -> Tensor:
@@ -110,7 +113,7 @@ class PairScorer:
     def _places(self, indices: Sequence[int]) -> list[list[int]]:
         pairs = [self.pairs[i] for i in indices]
         tokens = [len(pair.prompt) - len(self.prefix) + len(pair.chosen) + len(pair.rejected) for pair in pairs]
-        return balanced(tokens, workers() if self.model.device.type == "cpu" else 1)
+        return balanced(tokens, workers() if self._splits else 1)
 
     def _steered(self, indices: Sequence[int], additions: Additions) -> Tensor:
         pairs = [self.pairs[i] for i in indices]

@@ -124,6 +124,11 @@ def test_a_spread_model_is_the_same_model(device_map, on_disk, folder, tiny, pai
     assert len(away) == on_disk
     assert model.device == torch.device("cpu") and model.fingerprint == tiny.fingerprint
     assert torch.equal(logits(model), logits(tiny))
+    scorer = PairScorer(model, encode_pairs(model, pairs)[1], 1)
+    assert scorer.fast
+    torch.set_num_threads(2)
+    assert len(scorer.parts([0, 1])) == (1 if on_disk else 2)  # threads would fetch and drop each other's weights
+    torch.set_num_threads(1)
     (vector, losses), (wanted, wanted_losses) = trained(model, pairs), trained(tiny, pairs)
     assert losses == pytest.approx(wanted_losses, rel=1e-5)
     assert alike(vector, wanted)
