@@ -51,9 +51,9 @@ def _styled(figure: go.Figure, title: str, curve: Curve, total: int | None) -> g
         paper_bgcolor="rgba(0,0,0,0)",
         plot_bgcolor="rgba(0,0,0,0)",
         font={"color": TEXT, "family": "IBM Plex Sans, sans-serif", "size": 12},
-        margin={"l": 45, "r": 15, "t": 36, "b": 75},
-        height=290,
-        legend={"orientation": "h", "y": -0.28},
+        margin={"l": 45, "r": 15, "t": 36, "b": 95},
+        height=310,
+        legend={"orientation": "h", "y": -0.26, "yanchor": "top"},
         showlegend=True,
     )
 

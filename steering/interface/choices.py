@@ -13,10 +13,9 @@ from steering.training.efforts import EFFORTS
 
 METHOD_LABELS = {"bipo": "BiPO: optimise the vector in both directions"}
 CHOOSE = "choose"
-AS_EFFORT = "as the effort says"
 SIGNS = [("drawn by lot, as in the paper", "drawn"), ("both in every step", "both"), ("+1 only", "plus")]
 SCOPES = [("everywhere", "all"), ("only in the answer", "answer")]
-GROUPS = ("Where it steers", "What it learns from a pair", "How it learns", "What is kept aside")
+GROUPS = ("Where it steers", "What it learns from a pair", "How it learns", "The run as a whole")
 
 Given = Mapping[Component, Any]
 """What the controls say, as gradio hands it to a handler whose inputs are a set."""
@@ -53,7 +52,7 @@ class Choices:
                 interactive=True,
             )
         with gr.Accordion("Advanced settings", open=False, elem_id="advanced"), gr.Row(elem_classes="groups"):
-            where, learns, how, aside = (self._group(title) for title in GROUPS)
+            where, learns, how, whole = (self._group(title) for title in GROUPS)
         with where:
             self.several = gr.Textbox(
                 label="Several layers",
@@ -84,28 +83,26 @@ class Choices:
             beta = gr.Number(0.1, label="Beta", info="how soon a pair counts as learned", elem_id="beta")
         with how:
             batch = gr.Number(4, label="Batch size", info="pairs in each step", precision=0, elem_id="batch-size")
-            rate = gr.Number(
-                label="Learning rate", info="how far each step goes", placeholder=AS_EFFORT, elem_id="learning-rate"
-            )
+            rate = gr.Number(0, label="Learning rate", info="0: as the effort says", elem_id="learning-rate")
             pull = gr.Number(
                 0, label="Pull towards small norms (L2)", info="0: none; more: a shorter vector", elem_id="l2"
             )
-            patience = gr.Number(
-                label="Patience",
-                info="held-out checks without progress before it ends early",
-                placeholder=AS_EFFORT,
-                precision=0,
-                elem_id="patience",
-            )
-        with aside:
+        with whole:
             self.holdout = gr.Slider(
                 0,
                 0.5,
                 0.2,
                 step=0.05,
                 label="Held-out share",
-                info="pairs it does not learn from, to measure with",
+                info="pairs kept aside to measure with",
                 elem_id="holdout",
+            )
+            patience = gr.Number(
+                0,
+                label="Patience",
+                info="measurements without progress before it ends; 0: as the effort says",
+                precision=0,
+                elem_id="patience",
             )
             seed = gr.Number(0, label="Seed", info="decides all that is left to chance", precision=0, elem_id="seed")
             self.anew = gr.Checkbox(
@@ -128,7 +125,7 @@ class Choices:
     @staticmethod
     def _group(title: str) -> gr.Column:
         with gr.Column(min_width=250) as group:
-            gr.HTML(f"<h3>{title}</h3>")
+            gr.HTML(f"<h3>{title}</h3>", padding=False)
         return group
 
     @property
