@@ -1,38 +1,48 @@
 """The plots of the page: transparent and mid-toned for light and dark, with fixed axes so that nothing jumps."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import plotly.graph_objects as go
 
-from steering.training import Progress
-
-TEXT, GRID = "#8a8274", "rgba(138, 130, 116, 0.25)"
+TEXT, GRID, FAINT = "#8a8274", "rgba(138, 130, 116, 0.25)", "rgba(138, 130, 116, 0.5)"
 TOWARDS, AWAY, STEPS = "#2b877f", "#c2673d", "#8a8274"
 
 
-def loss_chart(history: Sequence[Progress] = ()) -> go.Figure:
-    """Loss of each step, and its moving average."""
-    steps = [p for p in history if p.loss is not None]
-    x, losses = [p.step for p in steps], [p.loss for p in steps]
+Curve = Sequence[dict[str, Any]]
+"""A run's points, as vectors keep them: `step`, `loss`; where measured also `held_out_loss` and `held_out`."""
+
+
+def loss_chart(curve: Curve = (), total: int | None = None) -> go.Figure:
+    """Loss of each step, its moving average, and the loss on the held-out pairs."""
+    x, losses = [p["step"] for p in curve], [p["loss"] for p in curve]
+    measured = [(p["step"], p["held_out_loss"]) for p in curve if "held_out_loss" in p]
     figure = go.Figure()
-    figure.add_scatter(x=x, y=losses, mode="markers", marker={"size": 5, "color": GRID}, name="one step")
+    figure.add_scatter(x=x, y=losses, mode="markers", marker={"size": 5, "color": FAINT}, name="one step")
     figure.add_scatter(x=x, y=_smoothed(losses), mode="lines", line={"color": STEPS, "width": 2}, name="smoothed")
-    return _styled(figure, "Loss of each step (lower is better)", history).update_yaxes(rangemode="tozero")
+    figure.add_scatter(
+        x=[x for x, _ in measured],
+        y=[y for _, y in measured],
+        mode="lines+markers",
+        line={"color": TOWARDS, "width": 2},
+        name="held-out pairs",
+    )
+    return _styled(figure, "Loss (lower is better)", curve, total).update_yaxes(rangemode="tozero")
 
 
-def margin_chart(history: Sequence[Progress] = ()) -> go.Figure:
+def margin_chart(curve: Curve = (), total: int | None = None) -> go.Figure:
     """Preference margin on held-out pairs at +1 and -1."""
-    measured = [p for p in history if p.held_out]
+    measured = [(p["step"], r) for p in curve for r in p.get("held_out", ())]
     figure = go.Figure()
     for sign, colour, words in ((1, TOWARDS, "at +1: should rise"), (-1, AWAY, "at -1: should fall")):
-        points = [(p.step, r.preference_margin) for p in measured for r in p.held_out if r.multiplier == sign]
+        points = [(step, r["preference_margin"]) for step, r in measured if r["multiplier"] == sign]
         x, y = [0, *(x for x, _ in points)], [0.0, *(y for _, y in points)]
         figure.add_scatter(x=x, y=y, mode="lines+markers", line={"color": colour, "width": 2}, name=words)
-    return _styled(figure, "Held-out preference margin, in nats", history)
+    return _styled(figure, "Held-out preference margin, in nats", curve, total)
 
 
-def _styled(figure: go.Figure, title: str, history: Sequence[Progress]) -> go.Figure:
-    total = history[-1].total_steps if history else 1
+def _styled(figure: go.Figure, title: str, curve: Curve, total: int | None) -> go.Figure:
+    total = total or (curve[-1]["step"] if curve else 1)
     figure.update_xaxes(range=[0, max(1, total)], title_text="step", gridcolor=GRID, zeroline=False)
     figure.update_yaxes(gridcolor=GRID, zerolinecolor=GRID)
     return figure.update_layout(
@@ -41,9 +51,9 @@ def _styled(figure: go.Figure, title: str, history: Sequence[Progress]) -> go.Fi
         paper_bgcolor="rgba(0,0,0,0)",
         plot_bgcolor="rgba(0,0,0,0)",
         font={"color": TEXT, "family": "IBM Plex Sans, sans-serif", "size": 12},
-        margin={"l": 45, "r": 15, "t": 36, "b": 75},
-        height=290,
-        legend={"orientation": "h", "y": -0.28},
+        margin={"l": 45, "r": 15, "t": 36, "b": 95},
+        height=310,
+        legend={"orientation": "h", "y": -0.26, "yanchor": "top"},
         showlegend=True,
     )
 

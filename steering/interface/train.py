@@ -1,22 +1,23 @@
 """The Train tab: bring pairs, choose an effort, watch, keep the vector. Layout here, work in training_desk.py."""
 
+from typing import Any
+
 import gradio as gr
 
-from steering.interface import training_desk as desk
 from steering.interface.charts import loss_chart, margin_chart
+from steering.interface.choices import Choices
 from steering.interface.columns import columns_panel, message
+from steering.interface.estimates import Estimates
+from steering.interface.keeping import Keeping
+from steering.interface.pairs_desk import COLUMN_HINTS, TABLE_ROWS, PairsDesk, example_sets
 from steering.interface.playground import Playground
 from steering.interface.studio import Studio
-from steering.training import METHODS
-from steering.training.efforts import EFFORTS
-
-TABLE_ROWS = desk.TABLE_ROWS
+from steering.interface.training_desk import TrainingDesk
 
 
 def build(studio: Studio, page: gr.Blocks, tabs: gr.Tabs, play: Playground) -> None:
     """Lay the tab out and wire it."""
-    model = studio.model
-    work = desk.TrainingDesk(studio)
+    reading, keeping = PairsDesk(), Keeping(studio)
     pairs = gr.State(None)
     vector = gr.State(None)
     hidden = {"show_progress": "hidden", "api_visibility": "private"}
@@ -29,7 +30,7 @@ def build(studio: Studio, page: gr.Blocks, tabs: gr.Tabs, play: Playground) -> N
         with gr.Row():
             with gr.Column(min_width=260):
                 example = gr.Dropdown(
-                    desk.example_sets(),
+                    example_sets(),
                     label="Take an example set",
                     value=None,
                     elem_id="example-set",
@@ -53,7 +54,7 @@ def build(studio: Studio, page: gr.Blocks, tabs: gr.Tabs, play: Playground) -> N
                 paste = gr.Button("Read the pasted rows", size="sm", elem_id="read-pasted")
         with gr.Accordion("My columns have other names", open=False), gr.Row():
             names = [
-                gr.Textbox(label=f"Column of the {role}", placeholder=desk.COLUMN_HINTS[role], elem_id=f"column-{role}")
+                gr.Textbox(label=f"Column of the {role}", placeholder=COLUMN_HINTS[role], elem_id=f"column-{role}")
                 for role in ("prompt", "chosen", "rejected")
             ]
         report = gr.HTML(elem_id="pairs-report")
@@ -71,29 +72,8 @@ def build(studio: Studio, page: gr.Blocks, tabs: gr.Tabs, play: Playground) -> N
 
     with gr.Column(elem_classes="step"):
         gr.HTML("<h2><span>2</span> Choose the effort</h2>")
-        with gr.Row():
-            effort = gr.Radio(
-                [(f"{e.label}: {e.hint}", key) for key, e in EFFORTS.items()],
-                value="quick",
-                label="Effort",
-                elem_id="effort",
-            )
-            method = gr.Dropdown(
-                [(desk.METHOD_LABELS.get(key, key), key) for key in METHODS],
-                value="bipo",
-                label="Method",
-                info="How the vector is made from the pairs.",
-                interactive=True,
-            )
-        with gr.Accordion("Advanced settings", open=False), gr.Row():
-            layer = gr.Slider(
-                0, model.num_layers - 1, model.num_layers // 2, step=1, label="Layer", info="where the vector is added"
-            )
-            batch = gr.Number(4, label="Batch size", info="pairs in each step", precision=0, minimum=1)
-            rate = gr.Number(0, label="Learning rate", info="0: fitted to the model")
-            beta = gr.Number(0.1, label="Beta", info="how soon a pair counts as learned")
-            holdout = gr.Slider(0, 0.5, 0.2, step=0.05, label="Held-out share", info="kept aside to measure with")
-            seed = gr.Number(0, label="Seed", precision=0, minimum=0)
+        choices = Choices(studio.model.num_layers)
+    estimates, training_desk = Estimates(studio, choices), TrainingDesk(studio, choices)
 
     with gr.Column(elem_classes="step"):
         gr.HTML("<h2><span>3</span> Train</h2>")
@@ -128,14 +108,19 @@ def build(studio: Studio, page: gr.Blocks, tabs: gr.Tabs, play: Playground) -> N
             take = gr.Button("Open it", size="sm", elem_id="open-draft")
 
     read = [pairs, report, table, name]
-    example.input(work.read_example, [example, pairs], [*read, behavior], **hidden)
-    gr.on([file.upload, *(n.submit for n in names)], work.read_file, [file, *names, pairs], read, **hidden)
-    gr.on([paste.click], work.read_text, [pasted, *names, pairs], read, **hidden)
-    table.input(work.edited, [table, pairs], [pairs, report], trigger_mode="always_last", **hidden)
+    reads = [
+        example.input(reading.read_example, [example, pairs], [*read, behavior], **hidden),
+        gr.on([file.upload, *(n.submit for n in names)], reading.read_file, [file, *names, pairs], read, **hidden),
+        paste.click(reading.read_text, [pasted, *names, pairs], read, **hidden),
+        table.input(reading.edited, [table, pairs], [pairs, report], trigger_mode="always_last", **hidden),
+    ]
+
+    def train(given: dict[Any, Any], request: gr.Request) -> Any:
+        yield from training_desk.train(given[pairs], given, request)
 
     training = go.click(
-        work.train,
-        [pairs, method, effort, layer, batch, rate, beta, holdout, seed],
+        train,
+        {pairs, *choices.inputs},
         [status, *charts, vector, results, samples],
         concurrency_id="train",
         concurrency_limit=16,
@@ -143,8 +128,19 @@ def build(studio: Studio, page: gr.Blocks, tabs: gr.Tabs, play: Playground) -> N
         **hidden,
     )
     stop.click(studio.training_runs.stop, queue=False, api_visibility="private")
-    saving = save.click(work.save, [vector, name, behavior, play.mixer], [saved, play.mixer, visit, vector], **hidden)
+    for event in (*(each.then for each in reads), *(each.change for each in choices.of_estimate), training.then):
+        event(
+            lambda given: estimates.tell(given[pairs], given),
+            {pairs, *choices.inputs},
+            choices.effort,
+            concurrency_id="estimate",
+            concurrency_limit=4,
+            trigger_mode="always_last",
+            **hidden,
+        )
+    kept = [saved, play.mixer, visit, vector]
+    saving = save.click(keeping.save, [vector, name, behavior, play.mixer], kept, **hidden)
     visit.click(lambda: gr.update(selected="playground"), None, tabs, queue=False, **hidden)
-    take.click(work.open_draft, draft, [vector, results, name, status], **hidden)
+    take.click(keeping.open_draft, draft, [vector, results, name, status, *charts], **hidden)
     for event in (page.load, training.then, saving.then):
-        event(work.list_drafts, None, [drafts_box, draft], queue=False, **hidden)
+        event(keeping.list_drafts, None, [drafts_box, draft], queue=False, **hidden)

@@ -1,122 +1,43 @@
-"""What happens on the Train tab: reading pairs, running a training, keeping its vector."""
+"""What happens in steps 2 and 3 of the Train tab: a training runs, is watched and measured."""
 
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
-from steering import paths
 from steering.errors import SteeringError
 from steering.evaluation import evaluate
 from steering.generation import Sampling, stream
 from steering.interface import words
 from steering.interface.charts import loss_chart, margin_chart
+from steering.interface.choices import Choices, Given
 from steering.interface.columns import cards, message, throttled
-from steering.interface.mixer import mixer_value, read_mixer
 from steering.interface.studio import Run, Studio
-from steering.pairs import Pairs, PreferencePair, parse_pairs, read_pairs
-from steering.training import Progress, training_run
-from steering.training.efforts import EFFORTS
+from steering.pairs import Pairs
+from steering.training import Progress, default_checkpoint, training_run
 from steering.vectors import SteeringVector
 
-TABLE_ROWS = 100
 CHART_SECONDS = 1.5  # the chart is redrawn whole each time
 SAMPLE_MULTIPLIERS = (-2.0, -1.0, 0.0, 1.0, 2.0)
 SAMPLE_TOKENS = 48
-COLUMN_HINTS = {"prompt": "question", "chosen": "matching", "rejected": "not_matching"}
-METHOD_LABELS = {"bipo": "BiPO: optimise the vector in both directions"}
+ENDINGS = {"": "Done", "early": "Ended early", "asked": "Stopped", "broken": "Broke off"}
+GO_ON = "Train goes on from here, with the same pairs and settings."
 SKIP = gr.skip()
-
-
-def example_sets() -> list[tuple[str, str]]:
-    """(label, file) of the example sets that ship with the project."""
-    folder = paths.shipped("assets") / "examples"
-    return [(path.stem.replace("-", " "), path.name) for path in sorted(folder.glob("*.csv"))]
 
 
 @dataclass
 class TrainingDesk:
-    """Handlers of the Train tab."""
+    """Handlers of step 3, which yield (status, loss chart, margin chart, vector, results, samples)."""
 
     studio: Studio
+    choices: Choices
+    _drafts: dict[Path, str] = field(default_factory=dict)
 
-    # ---- pairs: whatever goes wrong, the pairs read before stay
-
-    def read_example(self, name: str | None, before: Pairs | None) -> tuple[Any, ...]:
-        if name not in {file for _, file in example_sets()}:
-            return (*self._unread("Choose an example set.", before), SKIP)
-        stem = Path(name).stem
-        return (
-            *self._read(lambda: read_pairs(paths.shipped("assets") / "examples" / name), before),
-            stem.replace("-", " "),
-        )
-
-    def read_file(
-        self, file: str | None, prompt: str, chosen: str, rejected: str, before: Pairs | None
-    ) -> tuple[Any, ...]:
-        if not file:
-            return self._unread("Drop a file first.", before) if before is None else (SKIP,) * 4
-        return self._read(lambda: read_pairs(file, columns=_columns(prompt, chosen, rejected)), before)
-
-    def read_text(self, text: str, prompt: str, chosen: str, rejected: str, before: Pairs | None) -> tuple[Any, ...]:
-        if not (text or "").strip():
-            return self._unread("Paste rows into the box first, with a first line that names the columns.", before)
-        return self._read(lambda: parse_pairs(text, columns=_columns(prompt, chosen, rejected)), before)
-
-    def _read(self, reader: Any, before: Pairs | None) -> tuple[Any, ...]:
-        try:
-            pairs = reader()
-        except SteeringError as error:
-            return self._unread(str(error), before)
-        stem = Path(pairs.report.source).stem
-        name = SKIP if stem in ("pasted text", "table") else stem.replace("_", " ").replace("-", " ")
-        return pairs, words.report(pairs.report), pairs[:TABLE_ROWS].to_rows(), name
-
-    @staticmethod
-    def _unread(why: str, before: Pairs | None) -> tuple[Any, ...]:
-        kept = words.note(f"The {len(before)} pairs read before are still here.") if before else ""
-        return SKIP, words.problem(why) + kept, SKIP, SKIP
-
-    def edited(self, rows: Sequence[Sequence[Any]], before: Pairs | None) -> tuple[Any, Any]:
-        """The table's rows in place of the pairs it shows; the pairs past the table stay as they are."""
-        shown = list(before[:TABLE_ROWS]) if before else []
-        merged = []
-        for number, row in enumerate(rows, start=1):
-            texts = [str(cell or "") for cell in row]
-            old = shown[number - 1] if number <= len(shown) else None
-            new = PreferencePair(*texts, before=old.before if old else (), line=number)
-            if any(text.strip() for text in texts):
-                merged.append(new)
-        rest = before[TABLE_ROWS:] if before else ()
-        merged += [replace(pair, line=len(rows) + i) for i, pair in enumerate(rest, start=1)]
-        try:
-            pairs = Pairs.of(merged, source=before.report.source if before else "the table")
-        except SteeringError as error:
-            return SKIP, words.problem(str(error))
-        if not pairs:
-            return SKIP, words.problem("The table is empty; write at least one pair.")
-        return pairs, words.report(pairs.report)
-
-    # ---- training
-
-    def train(
-        self,
-        pairs: Pairs | None,
-        method: str,
-        effort: str,
-        layer: float,
-        batch_size: float | None,
-        learning_rate: float | None,
-        beta: float | None,
-        holdout: float,
-        seed: float | None,
-        request: gr.Request,
-    ) -> Iterator[tuple[Any, ...]]:
-        """Yields (status, loss chart, margin chart, vector, results, samples)."""
+    def train(self, pairs: Pairs | None, given: Given, request: gr.Request) -> Iterator[tuple[Any, ...]]:
         if not pairs:
             yield (
                 words.problem("There are no pairs yet: take an example set, drop a file or paste rows in step 1."),
@@ -125,14 +46,10 @@ class TrainingDesk:
             return
         run = self.studio.training_runs.begin(request)
         try:
-            settings = dict(EFFORTS[effort if effort in EFFORTS else "quick"].settings)
-            settings |= {"layer": int(layer), "batch_size": int(batch_size or 4), "beta": 0.1 if beta is None else beta}
-            settings |= {"seed": int(seed or 0)}
-            if learning_rate:
-                settings["learning_rate"] = float(learning_rate)
+            settings = self.choices.settings(given)
             yield from self._wait_for_the_desk(run)
             try:
-                yield from self._train(pairs, method, settings, float(holdout), run)
+                yield from self._train(pairs, settings, given, run)
             finally:
                 self.studio.training_news = ""
                 self.studio.training.release()
@@ -147,96 +64,139 @@ class TrainingDesk:
             if run.over():
                 raise _GaveUp
             news = self.studio.training_news
-            yield words.note(f"Another training is running{news}. Yours starts by itself when it ends."), *[SKIP] * 5
+            text = f"Another training is running{news}. Yours starts by itself when it ends."
+            yield words.note(text if news else "A moment: the speed of this machine is being measured."), *[SKIP] * 5
+        self.studio.training_news = ", just begun"
 
-    def _train(
-        self, pairs: Pairs, method: str, settings: dict[str, Any], holdout: float, run: Run
-    ) -> Iterator[tuple[Any, ...]]:
-        studio = self.studio
-        training, held_out = pairs.split(holdout, settings["seed"])
-        yield words.progress_bar(0, "Reading the pairs ..."), *_charts(), None, "", message()
-        history: list[Progress] = []
-        drawn = 0.0
-        vector = None
-        draft = studio.library.drafts.begin(Path(pairs.report.source).stem)
-        with closing(
-            training_run(studio.model, training, held_out, method, should_stop=run.over, **settings)
-        ) as reports:
+    def _train(self, pairs: Pairs, settings: dict[str, Any], given: Given, run: Run) -> Iterator[tuple[Any, ...]]:
+        training, held_out = pairs.split(float(given[self.choices.holdout]), settings.get("seed", 0))
+        watch = _Watch()
+        yield words.progress_bar(0, "Reading the pairs ..."), *watch.charts(), None, "", message()
+        method = given[self.choices.method]
+        job = {"model": self.studio.model, "pairs": training, "held_out": held_out, "method": method, **settings}
+        checkpoint = default_checkpoint(**job)
+        anew = bool(given[self.choices.anew])
+        draft = self._draft(checkpoint, pairs, anew)
+        drafts = self.studio.library.drafts
+        with closing(training_run(**job, should_stop=run.over, checkpoint=checkpoint, fresh=anew)) as reports:
             for progress in reports:
-                history.append(progress)
+                watch.hear(progress)
                 if progress.vector is not None:  # kept on disk at once: a closed tab or a killed server loses nothing
-                    vector = progress.vector
-                    studio.library.drafts.keep(draft, vector)
-                left = f", {words.duration(progress.seconds_left)} left" if progress.seconds_left else ""
-                studio.training_news = f" (step {progress.step} of {progress.total_steps}{left})"
-                due = time.monotonic() - drawn > CHART_SECONDS or progress.held_out
-                if due and progress.stage == "training":
-                    drawn = time.monotonic()
-                    yield _status(progress), *_charts(history), SKIP, SKIP, SKIP
+                    drafts.keep(draft, progress.vector)
+                self.studio.training_news = watch.news
+                if watch.due:
+                    yield watch.status(), *watch.charts(), *[SKIP] * 3
                 elif progress.stage == "preparing":
-                    text = progress.note or "Measuring the untouched model ..."
-                    yield words.progress_bar(0, text), *[SKIP] * 5
-        done = history[-1]
-        if not done.step:
-            studio.library.drafts.discard(draft)
+                    yield watch.status(), *[SKIP] * 5
+        if not progress.step:
+            drafts.discard(draft)
             raise _GaveUp
-        stopped = done.step < done.total_steps
-        summary = (
-            f"{'Stopped' if stopped else 'Done'} after {done.step} of {done.total_steps} steps, "
-            f"{words.duration(done.seconds)}: {_where(vector)}."
-        )
-        yield words.progress_bar(1, f"{summary} Measuring it on the held-out pairs ..."), *_charts(history), *[SKIP] * 3
+        vector, summary = progress.vector, _summary(progress)
+        yield words.progress_bar(1, f"{summary} Measuring it on the held-out pairs ..."), *watch.charts(), *[SKIP] * 3
         if held_out:
-            results = [result.as_dict() for result in evaluate(studio.model, vector, held_out)]
+            results = [result.as_dict() for result in evaluate(self.studio.model, vector, held_out)]
             vector.metrics = {**vector.metrics, "held_out": results}
-        studio.library.drafts.keep(draft, vector)
+        drafts.keep(draft, vector)
         vector.extra["draft"] = draft
         table = words.results_table(vector.metrics.get("held_out", []), len(held_out))
-        asked = (held_out or training)[0].prompt
         yield words.progress_bar(1, f"{summary} Writing sample answers ..."), SKIP, SKIP, vector, table, SKIP
+        yield from self._samples(vector, (held_out or training)[0].prompt, run)
+        advice = [GO_ON] * (progress.stopped == "asked")
+        notes = "".join(map(words.note, filter(None, [progress.note, *advice])))
+        yield words.progress_bar(1, f"{summary} Give it a name and save it.") + notes, *[SKIP] * 5
+
+    def _draft(self, checkpoint: Path | None, pairs: Pairs, anew: bool) -> str:
+        """Where the run keeps its vector: one that goes on takes the place of its earlier, shorter self."""
+        if anew or checkpoint is None or not checkpoint.is_file() or checkpoint not in self._drafts:
+            token = self.studio.library.drafts.begin(Path(pairs.report.source).stem)
+            self._drafts |= {checkpoint: token} if checkpoint else {}
+            return token
+        return self._drafts[checkpoint]
+
+    def _samples(self, vector: SteeringVector, asked: str, run: Run) -> Iterator[tuple[Any, ...]]:
         columns = [{vector: m} if m else {} for m in SAMPLE_MULTIPLIERS]
         kinds = ["baseline" if not m else "setting" if m > 0 else "opposite" for m in SAMPLE_MULTIPLIERS]
         named = _Titles(columns)
         sampling = Sampling(max_new_tokens=SAMPLE_TOKENS, repetition_penalty=1.1)
-        for snapshot in throttled(stream(studio.model, asked, columns, sampling=sampling, should_stop=run.superseded)):
-            shown = cards(snapshot, kinds, f"Asked: {asked}")
-            yield *[SKIP] * 5, named.on(shown)
-        yield words.progress_bar(1, f"{summary} Give it a name and save it."), *[SKIP] * 5
+        written = stream(self.studio.model, asked, columns, sampling=sampling, should_stop=run.superseded)
+        for snapshot in throttled(written):
+            yield *[SKIP] * 5, named.on(cards(snapshot, kinds, f"Asked: {asked}"))
 
-    # ---- keeping
 
-    def save(self, vector: SteeringVector | None, name: str, behavior: str, mixer: Any) -> tuple[Any, ...]:
-        """Puts the vector on the shelf and its slider, at +1, on the Playground."""
-        if vector is None:
-            return words.problem("There is nothing to save yet: train a vector first."), SKIP, SKIP, SKIP
-        if not (name or "").strip():
-            return words.problem("The vector needs a name: write one and save again."), SKIP, SKIP, SKIP
-        try:
-            draft = vector.extra.pop("draft", None)
-            fresh = replace(vector, name=name.strip(), behavior=(behavior or "").strip())
-            entry = self.studio.library.add(fresh)
-            if draft:
-                self.studio.library.drafts.discard(draft)
-            multipliers, pins, _ = read_mixer(mixer)
-            panel = mixer_value(self.studio, {entry.slug: fresh.default_multiplier}, pins, entry.slug)
-        except SteeringError as error:
-            return words.problem(str(error)), SKIP, SKIP, SKIP
-        text = words.note(f"Saved as {entry.vector.name}. Its slider is on the Playground, set to +1.")
-        return text, panel, gr.update(visible=True), None
+class _Watch:
+    """What is shown of a run while it goes on.
 
-    def list_drafts(self) -> tuple[Any, Any]:
-        choices = [(label, token) for token, label in self.studio.library.drafts.labels()]
-        value = choices[0][1] if choices else None
-        return gr.update(visible=bool(choices)), gr.update(choices=choices, value=value)
+    Attributes:
+        due: whether the charts should be drawn with the latest report: the first point at once, then now and then.
+        news: how far it is, for those who wait.
+    """
 
-    def open_draft(self, token: str | None) -> tuple[Any, ...]:
-        try:
-            vector = self.studio.library.drafts.open(token or "")
-        except SteeringError as error:
-            return SKIP, words.problem(str(error)), SKIP, SKIP
-        vector.extra["draft"] = token
-        table = words.results_table(vector.metrics.get("held_out", [])) or words.note("It was not measured to the end.")
-        return vector, table, vector.name, words.note(f"Opened: {_where(vector)}. Give it a name and save it.")
+    def __init__(self) -> None:
+        self.due, self.news = False, ", just begun"
+        self._latest = Progress("preparing")
+        self._curve: list[dict[str, Any]] = []
+        self._drawn = float("-inf")
+        self._layers = self._told = ""
+
+    def hear(self, progress: Progress) -> None:
+        self._latest = progress
+        if progress.settings:  # it is prepared, and this note stays
+            layer = progress.settings["layer"]
+            self._layers = f"layer {layer}" if isinstance(layer, int) else f"layers {', '.join(map(str, layer))}"
+            self._told = progress.note
+        if progress.loss is not None:
+            self._curve.append(_point(progress))
+        if progress.vector is not None and self._curve:  # of a run that went on, it knows the steps before
+            first = self._curve[0]["step"]
+            earlier = progress.vector.metrics.get("curve", [])
+            self._curve = [point for point in earlier if point["step"] < first] + self._curve
+        left = f", {words.duration(progress.seconds_left)} left" if progress.seconds_left else ""
+        self.news = f" (step {progress.step} of {progress.total_steps}{left})" if progress.step else ", just begun"
+        now = time.monotonic()
+        late = now - self._drawn > CHART_SECONDS or progress.held_out is not None
+        self.due = progress.stage == "training" and late
+        if self.due:
+            self._drawn = now
+
+    def charts(self) -> tuple[Any, Any]:
+        total = self._latest.total_steps
+        return loss_chart(self._curve, total), margin_chart(self._curve, total)
+
+    def status(self) -> str:
+        progress = self._latest
+        if progress.stage == "preparing":
+            share = progress.step / progress.total_steps if progress.total_steps else 0
+            looking = "" if progress.settings else progress.note
+            text = looking or "Measuring the untouched model ..."
+            return words.progress_bar(share, text) + self._note()
+        parts = [f"Step {progress.step} of {progress.total_steps}", self._layers]
+        if progress.seconds_left is not None:
+            parts.insert(1, f"about {words.duration(progress.seconds_left)} left")
+        parts += [f"loss {progress.loss:.3f}", f"vector norm {progress.norm:.1f}"]
+        measured = next((point["held_out"] for point in reversed(self._curve) if "held_out" in point), [])
+        if measured:
+            each = [f"{100 * r['preference_accuracy']:.0f} % at {r['multiplier']:+g}" for r in measured]
+            parts.append(f"held-out accuracy {' and '.join(each)}")
+        return words.progress_bar(progress.step / progress.total_steps, " · ".join(parts)) + self._note()
+
+    def _note(self) -> str:
+        latest = self._latest.note if self._latest.stage == "training" else ""
+        return "".join(map(words.note, filter(None, [self._told, latest])))
+
+
+def _point(progress: Progress) -> dict[str, Any]:
+    """A report as a point of the curve, in the form in which vectors keep it."""
+    point: dict[str, Any] = {"step": progress.step, "loss": progress.loss}
+    if progress.held_out:
+        point |= {"held_out_loss": progress.held_out_loss, "held_out": [r.as_dict() for r in progress.held_out]}
+    return point
+
+
+def _summary(done: Progress) -> str:
+    return (
+        f"{ENDINGS[done.stopped]} after {done.step} of {done.total_steps} steps, {words.duration(done.seconds)}: "
+        f"{words.where(done.vector)}."
+    )
 
 
 class _GaveUp(Exception):
@@ -257,30 +217,3 @@ class _Titles:
         for card, title in zip(shown["columns"], self.titles, strict=True):
             card["title"] = title
         return shown
-
-
-def _charts(history: Sequence[Progress] = ()) -> tuple[Any, Any]:
-    return loss_chart(history), margin_chart(history)
-
-
-def _status(progress: Progress) -> str:
-    left = f"about {words.duration(progress.seconds_left)} left" if progress.seconds_left is not None else ""
-    text = (
-        f"Step {progress.step} of {progress.total_steps} · {left} · loss {progress.loss:.3f} · "
-        f"vector norm {progress.norm:.1f}"
-    )
-    if progress.held_out:
-        text += " · held-out accuracy " + " and ".join(
-            f"{100 * r.preference_accuracy:.0f} % at {r.multiplier:+g}" for r in progress.held_out
-        )
-    return words.progress_bar(progress.step / progress.total_steps, text)
-
-
-def _where(vector: SteeringVector) -> str:
-    return f"a vector of norm {vector.norm:.1f} at layer {', '.join(map(str, vector.layers))}"
-
-
-def _columns(prompt: str, chosen: str, rejected: str) -> dict[str, str] | None:
-    named = {"prompt": prompt, "chosen": chosen, "rejected": rejected}
-    given = {role: column.strip() for role, column in named.items() if (column or "").strip()}
-    return given or None

@@ -5,6 +5,7 @@ from html import escape
 from typing import Any
 
 from steering.pairs import PairsReport
+from steering.vectors import SteeringVector
 
 MOST_DROPPED_SHOWN = 30
 
@@ -28,6 +29,17 @@ def duration(seconds: float) -> str:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)
     return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def roughly(seconds: float) -> str:
+    """`50 s`, `3 min`: a guess, no more exact than it is."""
+    return duration(max(10, round(seconds, -1)) if seconds < 85 else max(90, seconds))
+
+
+def where(vector: SteeringVector) -> str:
+    """`a vector of norm 4.2 at layer 14`."""
+    layers = f"layer{'s' * (len(vector.layers) > 1)} {', '.join(map(str, vector.layers))}"
+    return f"a vector of norm {vector.norm:.1f} at {layers}"
 
 
 def report(result: PairsReport) -> str:

@@ -1,5 +1,6 @@
 """Training in a real browser: from an uploaded file to a slider, and what goes wrong on the way."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -18,9 +19,32 @@ def upload(page: Page, path: Path) -> None:
     page.set_input_files("#pairs-file input[type=file]", str(path))
 
 
-def test_from_a_file_to_a_slider(page: Page, address: str, pairs_file: Path, shelf: Library) -> None:
+def with_pairs(page: Page, address: str, pairs_file: Path) -> None:
+    """The Train tab once the twenty pairs of the file are read and each effort tells its time."""
     open_train(page, address)
     upload(page, pairs_file)
+    expect(page.locator("#pairs-report")).to_contain_text("20 pairs kept")
+    expect(page.locator("#effort")).to_contain_text("about", timeout=90_000)
+
+
+def advanced(page: Page) -> None:
+    page.get_by_role("button", name="Advanced settings").click()
+
+
+def train(page: Page) -> None:
+    page.locator("#start-training").click()
+
+
+def stop_after(page: Page, text: str) -> None:
+    """Stop once the status says so, and wait for the end."""
+    status = page.locator("#training-status")
+    expect(status).to_contain_text(text, timeout=180_000)
+    page.locator("#stop-training").click()
+    expect(status).to_contain_text("Give it a name and save it", timeout=180_000)
+
+
+def test_from_a_file_to_a_slider(page: Page, address: str, pairs_file: Path, shelf: Library) -> None:
+    with_pairs(page, address, pairs_file)
     report = page.locator("#pairs-report")
     expect(report).to_contain_text("20 pairs kept, 1 dropped")
     report.locator("summary").click()
@@ -47,23 +71,84 @@ def test_from_a_file_to_a_slider(page: Page, address: str, pairs_file: Path, she
 
 
 def test_stop_keeps_the_best_so_far(page: Page, address: str, pairs_file: Path, shelf: Library) -> None:
-    open_train(page, address)
-    upload(page, pairs_file)
-    expect(page.locator("#pairs-report")).to_contain_text("kept")
-    page.locator("#start-training").click()
-    expect(page.locator("#training-status")).to_contain_text("held-out accuracy", timeout=90_000)
-    page.locator("#stop-training").click()
-    expect(page.locator("#training-status")).to_contain_text("Stopped after", timeout=30_000)
-    expect(page.locator("#training-results tbody tr")).to_have_count(5, timeout=60_000)
-    expect(page.locator("#training-status")).to_contain_text("Give it a name", timeout=90_000)
+    with_pairs(page, address, pairs_file)
+    train(page)
+    stop_after(page, "held-out accuracy")
+    expect(page.locator("#training-status")).to_contain_text("Stopped after")
+    expect(page.locator("#training-status")).to_contain_text("Train goes on from here")
+    expect(page.locator("#training-results tbody tr")).to_have_count(5)
     # It was not saved: a reload loses nothing.
     assert len(shelf.drafts.labels()) == 1
     page.reload()
     page.get_by_role("tab", name="Train").click()
     page.locator("#open-draft").click()
     expect(page.locator("#training-results tbody tr")).to_have_count(5)
+    expect(page.locator("#loss-chart")).to_contain_text("held-out pairs")  # its curves are there again
     page.locator("#save-vector").click()
     expect(page.locator("#saved-note")).to_contain_text("Saved as")
+
+
+def test_each_effort_tells_its_time(page: Page, address: str, pairs_file: Path) -> None:
+    open_train(page, address)
+    effort = page.locator("#effort")
+    expect(effort).to_contain_text("Quick")
+    expect(effort).not_to_contain_text("about")
+    upload(page, pairs_file)
+    expect(effort).to_contain_text("As in the paper: about", timeout=90_000)
+    before = effort.inner_text()
+    advanced(page)
+    page.locator("#signs input").click()
+    page.get_by_role(
+        "option", name="both in every step"
+    ).click()  # twice the work: only arithmetic, nothing is measured
+    page.wait_for_function("text => document.querySelector('#effort').innerText !== text", arg=before, timeout=10_000)
+    expect(effort.locator("input:checked")).to_have_value("quick")
+
+
+def test_a_training_goes_on_where_it_was_stopped(page: Page, address: str, pairs_file: Path, shelf: Library) -> None:
+    with_pairs(page, address, pairs_file)
+    drafts = len(shelf.drafts.labels())
+    train(page)
+    stop_after(page, "Step 5 of")
+    status = page.locator("#training-status")
+    train(page)
+    expect(status).to_contain_text("Going on after step", timeout=60_000)
+    stop_after(page, "held-out accuracy")
+    expect(status).to_contain_text("Going on after step")
+    assert len(shelf.drafts.labels()) == drafts + 1  # the longer run took the place of the shorter
+    advanced(page)
+    page.locator("#begin-anew input").check()
+    train(page)
+    expect(status).to_contain_text("Step 1 of", timeout=60_000)
+    expect(status).not_to_contain_text("Going on")
+    page.locator("#stop-training").click()
+    expect(status).to_contain_text("Give it a name", timeout=90_000)
+
+
+def test_variants_are_trained(page: Page, address: str, pairs_file: Path) -> None:
+    with_pairs(page, address, pairs_file)
+    advanced(page)
+    page.locator("#several-layers input, #several-layers textarea").first.fill("12, up")
+    train(page)
+    expect(page.locator("#training-status .problem")).to_contain_text("not a list such as")
+    page.locator("#several-layers input, #several-layers textarea").first.fill("12, 14")
+    page.get_by_role("radio", name="only in the answer").check()
+    page.locator("#signs input").click()
+    page.get_by_role("option", name="both in every step").click()
+    page.locator("#l2 input").fill("0.1")
+    page.locator("#patience input").fill("1")
+    train(page)
+    expect(page.locator("#training-status")).to_contain_text("layers 12, 14", timeout=90_000)
+    stop_after(page, "Step 2 of")
+    expect(page.locator("#training-status")).to_contain_text("at layers 12, 14")
+
+
+def test_standard_looks_for_the_layer(page: Page, address: str, pairs_file: Path) -> None:
+    with_pairs(page, address, pairs_file)
+    page.get_by_role("radio", name="Standard").check()
+    train(page)
+    expect(page.locator("#training-status")).to_contain_text("Looking for the layer that steers best", timeout=60_000)
+    stop_after(page, "Step 1 of")
 
 
 @pytest.mark.parametrize(
@@ -83,9 +168,7 @@ def test_stop_keeps_the_best_so_far(page: Page, address: str, pairs_file: Path, 
 def test_bad_files_are_answered_and_nothing_is_lost(
     page: Page, address: str, pairs_file: Path, tmp_path: Path, name: str, content: bytes, says: str
 ) -> None:
-    open_train(page, address)
-    upload(page, pairs_file)
-    expect(page.locator("#pairs-report")).to_contain_text("20 pairs kept")
+    with_pairs(page, address, pairs_file)
     page.locator("#pairs-file button[aria-label='Clear'], #pairs-file [aria-label='Remove this file']").first.click()
     (tmp_path / name).write_bytes(content)
     upload(page, tmp_path / name)
@@ -118,9 +201,7 @@ def test_training_without_pairs_says_what_to_do(page: Page, address: str) -> Non
 def test_a_second_tab_waits_for_its_turn(page: Page, address: str, pairs_file: Path) -> None:
     other = page.context.new_page()
     for tab in (page, other):
-        open_train(tab, address)
-        upload(tab, pairs_file)
-        expect(tab.locator("#pairs-report")).to_contain_text("20 pairs kept")
+        with_pairs(tab, address, pairs_file)
     page.locator("#start-training").click()
     expect(page.locator("#training-status")).to_contain_text("Step 1", timeout=60_000)
     other.locator("#start-training").click()
@@ -128,3 +209,15 @@ def test_a_second_tab_waits_for_its_turn(page: Page, address: str, pairs_file: P
     page.locator("#stop-training").click()
     expect(other.locator("#training-status")).to_contain_text("Step ", timeout=90_000)
     other.close()
+
+
+def test_earlier_turns_are_mentioned(page: Page, address: str, tmp_path: Path) -> None:
+    turns = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello!"}]
+    rows = [
+        {"prompt": [*turns, {"role": "user", "content": f"Question {i}?"}], "chosen": "Yes!", "rejected": "No."}
+        for i in range(3)
+    ]
+    (tmp_path / "turns.json").write_text(json.dumps(rows))
+    open_train(page, address)
+    upload(page, tmp_path / "turns.json")
+    expect(page.locator("#pairs-report")).to_contain_text("3 pairs have earlier turns of a conversation")

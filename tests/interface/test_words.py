@@ -22,3 +22,4 @@ def test_a_table_of_somebody_elses_making_does_no_harm() -> None:
 
 def test_durations_read_well() -> None:
     assert [words.duration(s) for s in (4, 89, 600, 7500)] == ["4 s", "89 s", "10 min", "2 h 5 min"]
+    assert [words.roughly(s) for s in (3, 47, 84, 87, 150)] == ["10 s", "50 s", "80 s", "2 min", "2 min"]
