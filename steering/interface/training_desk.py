@@ -136,6 +136,7 @@ class _Watch:
         self._latest = Progress("preparing")
         self._curve: list[dict[str, Any]] = []
         self._drawn = float("-inf")
+        self._first: tuple[int, float] | None = None  # step and time of the first report
         self._layers = self._told = ""
 
     def hear(self, progress: Progress) -> None:
@@ -150,9 +151,11 @@ class _Watch:
             first = self._curve[0]["step"]
             earlier = progress.vector.metrics.get("curve", [])
             self._curve = [point for point in earlier if point["step"] < first] + self._curve
-        left = f", {words.duration(progress.seconds_left)} left" if progress.seconds_left else ""
-        self.news = f" (step {progress.step} of {progress.total_steps}{left})" if progress.step else ", just begun"
         now = time.monotonic()
+        if progress.stage == "training":
+            self._first = self._first or (progress.step, now)
+            left = f", {self._left}" if self._left else ""
+            self.news = f" (step {progress.step} of {progress.total_steps}{left})"
         late = now - self._drawn > CHART_SECONDS or progress.held_out is not None
         self.due = progress.stage == "training" and late
         if self.due:
@@ -170,14 +173,24 @@ class _Watch:
             text = looking or "Measuring the untouched model ..."
             return words.progress_bar(share, text) + self._note()
         parts = [f"Step {progress.step} of {progress.total_steps}", self._layers]
-        if progress.seconds_left is not None:
-            parts.insert(1, f"about {words.duration(progress.seconds_left)} left")
+        if self._left:
+            parts.insert(1, self._left)
         parts += [f"loss {progress.loss:.3f}", f"vector norm {progress.norm:.1f}"]
         measured = next((point["held_out"] for point in reversed(self._curve) if "held_out" in point), [])
         if measured:
             each = [f"{100 * r['preference_accuracy']:.0f} % at {r['multiplier']:+g}" for r in measured]
             parts.append(f"held-out accuracy {' and '.join(each)}")
         return words.progress_bar(progress.step / progress.total_steps, " · ".join(parts)) + self._note()
+
+    @property
+    def _left(self) -> str:
+        """Told from the second report on: what came before the first step would be taken for many times itself."""
+        step, began = self._first
+        done = self._latest.step - step
+        if not done:
+            return ""
+        rest = self._latest.total_steps - self._latest.step
+        return f"about {words.duration((time.monotonic() - began) / done * rest)} left"
 
     def _note(self) -> str:
         latest = self._latest.note if self._latest.stage == "training" else ""
