@@ -43,7 +43,7 @@ def margin_chart(curve: Curve = (), total: int | None = None) -> go.Figure:
 
 def _styled(figure: go.Figure, title: str, curve: Curve, total: int | None) -> go.Figure:
     total = total or (curve[-1]["step"] if curve else 1)
-    figure.update_xaxes(range=[0, max(1, total)], title_text="step", gridcolor=GRID, zeroline=False)
+    figure.update_xaxes(range=[0, max(1, total)], title={"text": "step", "standoff": 4}, gridcolor=GRID, zeroline=False)
     figure.update_yaxes(gridcolor=GRID, zerolinecolor=GRID)
     return figure.update_layout(
         template="none",
