@@ -10,13 +10,12 @@ import torch
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # a test that reaches for the hub is a bug
 
+from serving import served
 from tiny_models import tiny_model
 
 from steering.library import Library
 from steering.models import LanguageModel, load_model
 from steering.pairs import Pairs, PreferencePair
-
-torch.set_num_threads(1)  # on models this small threads only wait for each other
 
 
 @pytest.fixture(autouse=True)
@@ -38,17 +37,17 @@ def shelf(tmp_path_factory: pytest.TempPathFactory) -> Library:
     return Library(own=tmp_path_factory.mktemp("shelf"))
 
 
+@pytest.fixture(autouse=True)
+def threads(request: pytest.FixtureRequest) -> None:
+    """All cores for the page, one for all else: on models this small, threads only wait for each other."""
+    torch.set_num_threads((os.cpu_count() or 1) if "address" in request.fixturenames else 1)
+
+
 @pytest.fixture(scope="session")
 def address(bundled: LanguageModel, shelf: Library) -> Iterator[str]:
     """The page, served with the bundled model."""
-    from steering.interface.page import build, launch_options  # gradio takes seconds to import
-
-    torch.set_num_threads(os.cpu_count() or 1)
-    page = build(bundled, shelf)
-    _, url, _ = page.launch(prevent_thread_lock=True, quiet=True, server_name="127.0.0.1", **launch_options())
-    yield url
-    page.close()
-    torch.set_num_threads(1)
+    with served(bundled, shelf) as url:
+        yield url
 
 
 @pytest.fixture(scope="session")

@@ -4,13 +4,18 @@ import csv
 import os
 import shutil
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, Page, Request, expect, sync_playwright
+from serving import served
+from tiny_models import tiny_model
 
 from steering import paths
+from steering.library import Library
+from steering.training.steps import Trainer
 
 expect.set_options(timeout=30_000)
 
@@ -67,6 +72,26 @@ class Watched:
         """Errors but for the requests that a reload breaks off."""
         known = ("AbortError", "Connection errored out", "net::ERR_ABORTED", "ERR_INCOMPLETE_CHUNKED_ENCODING")
         return [error for error in self.errors if not any(word in error for word in known)]
+
+
+@pytest.fixture(scope="session")
+def small_shelf(tmp_path_factory: pytest.TempPathFactory) -> Library:
+    return Library(own=tmp_path_factory.mktemp("small-shelf"))
+
+
+@pytest.fixture(scope="session")
+def small_address(small_shelf: Library) -> Iterator[str]:
+    """The page with a random model of 16 layers that takes half a second a step: for what is not about the model."""
+    model = tiny_model(num_hidden_layers=16)
+    step = Trainer.step
+
+    def unhurried(trainer: Trainer, *arguments: object) -> object:
+        time.sleep(0.5 if trainer.scorer.model is model else 0)
+        return step(trainer, *arguments)
+
+    with pytest.MonkeyPatch.context() as patch, served(model, small_shelf) as url:
+        patch.setattr(Trainer, "step", unhurried)
+        yield url
 
 
 @pytest.fixture

@@ -79,15 +79,15 @@ def test_from_a_file_to_a_slider(page: Page, address: str, pairs_file: Path, she
     assert shelf.drafts.labels() == []
 
 
-def test_stop_keeps_the_best_so_far(page: Page, address: str, pairs_file: Path, shelf: Library) -> None:
-    with_pairs(page, address, pairs_file)
+def test_stop_keeps_the_best_so_far(page: Page, small_address: str, pairs_file: Path, small_shelf: Library) -> None:
+    with_pairs(page, small_address, pairs_file)
     train(page)
     stop_after(page, "held-out accuracy")
     expect(page.locator("#training-status")).to_contain_text("Stopped after")
     expect(page.locator("#training-status")).to_contain_text("Train goes on from here")
     expect(page.locator("#training-results tbody tr")).to_have_count(5)
     # It was not saved: a reload loses nothing.
-    assert len(shelf.drafts.labels()) == 1
+    assert len(small_shelf.drafts.labels()) == 1
     page.reload()
     page.get_by_role("tab", name="Train").click()
     page.locator("#open-draft").click()
@@ -97,8 +97,8 @@ def test_stop_keeps_the_best_so_far(page: Page, address: str, pairs_file: Path, 
     expect(page.locator("#saved-note")).to_contain_text("Saved as")
 
 
-def test_each_effort_tells_its_time(page: Page, address: str, pairs_file: Path) -> None:
-    open_train(page, address)
+def test_each_effort_tells_its_time(page: Page, small_address: str, pairs_file: Path) -> None:
+    open_train(page, small_address)
     effort = page.locator("#effort")
     expect(effort).to_contain_text("Quick")
     expect(effort).not_to_contain_text("about")
@@ -114,9 +114,11 @@ def test_each_effort_tells_its_time(page: Page, address: str, pairs_file: Path) 
     expect(effort.locator("input:checked")).to_have_value("quick")
 
 
-def test_a_training_goes_on_where_it_was_stopped(page: Page, address: str, pairs_file: Path, shelf: Library) -> None:
-    with_pairs(page, address, pairs_file)
-    drafts = len(shelf.drafts.labels())
+def test_a_training_goes_on_where_it_was_stopped(
+    page: Page, small_address: str, pairs_file: Path, small_shelf: Library
+) -> None:
+    with_pairs(page, small_address, pairs_file)
+    drafts = len(small_shelf.drafts.labels())
     train(page)
     stop_after(page, re.compile(r"Step [2-9] of"))
     status = page.locator("#training-status")
@@ -124,7 +126,7 @@ def test_a_training_goes_on_where_it_was_stopped(page: Page, address: str, pairs
     expect(status).to_contain_text("Going on after step", timeout=60_000)
     stop_after(page, "held-out accuracy")
     expect(status).to_contain_text("Going on after step")
-    assert len(shelf.drafts.labels()) == drafts + 1  # the longer run took the place of the shorter
+    assert len(small_shelf.drafts.labels()) == drafts + 1  # the longer run took the place of the shorter
     advanced(page)
     page.locator("#begin-anew input").check()
     train(page)
@@ -172,8 +174,8 @@ def test_a_training_goes_on_after_the_server_was_killed(page: Page, pairs_file: 
         page.goto("about:blank")
 
 
-def test_variants_are_trained(page: Page, address: str, pairs_file: Path) -> None:
-    with_pairs(page, address, pairs_file)
+def test_variants_are_trained(page: Page, small_address: str, pairs_file: Path) -> None:
+    with_pairs(page, small_address, pairs_file)
     advanced(page)
     page.locator("#several-layers input, #several-layers textarea").first.fill("12, up")
     train(page)
@@ -190,8 +192,8 @@ def test_variants_are_trained(page: Page, address: str, pairs_file: Path) -> Non
     expect(page.locator("#training-status")).to_contain_text("at layers 12, 14")
 
 
-def test_standard_looks_for_the_layer(page: Page, address: str, pairs_file: Path) -> None:
-    with_pairs(page, address, pairs_file)
+def test_standard_looks_for_the_layer(page: Page, small_address: str, pairs_file: Path) -> None:
+    with_pairs(page, small_address, pairs_file)
     page.get_by_role("radio", name="Standard").check()
     train(page)
     expect(page.locator("#training-status")).to_contain_text("Looking for the layer that steers best", timeout=60_000)
@@ -213,9 +215,9 @@ def test_standard_looks_for_the_layer(page: Page, address: str, pairs_file: Path
     ],
 )
 def test_bad_files_are_answered_and_nothing_is_lost(
-    page: Page, address: str, pairs_file: Path, tmp_path: Path, name: str, content: bytes, says: str
+    page: Page, small_address: str, pairs_file: Path, tmp_path: Path, name: str, content: bytes, says: str
 ) -> None:
-    with_pairs(page, address, pairs_file)
+    with_pairs(page, small_address, pairs_file)
     page.locator("#pairs-file button[aria-label='Clear'], #pairs-file [aria-label='Remove this file']").first.click()
     (tmp_path / name).write_bytes(content)
     upload(page, tmp_path / name)
@@ -225,8 +227,8 @@ def test_bad_files_are_answered_and_nothing_is_lost(
     expect(page.locator("#pairs-report")).to_contain_text("The 20 pairs read before are still here")
 
 
-def test_pasted_rows_and_edits_in_the_table(page: Page, address: str) -> None:
-    open_train(page, address)
+def test_pasted_rows_and_edits_in_the_table(page: Page, small_address: str) -> None:
+    open_train(page, small_address)
     page.locator("#pasted textarea").fill("prompt,chosen,rejected\nLead?,Yes!,No.\nRule?,Gladly.,Never.\n")
     page.locator("#read-pasted").click()
     expect(page.locator("#pairs-report")).to_contain_text("2 pairs kept")
@@ -239,16 +241,16 @@ def test_pasted_rows_and_edits_in_the_table(page: Page, address: str) -> None:
     expect(page.locator("#pairs-report")).to_contain_text("1 pair kept")
 
 
-def test_training_without_pairs_says_what_to_do(page: Page, address: str) -> None:
-    open_train(page, address)
+def test_training_without_pairs_says_what_to_do(page: Page, small_address: str) -> None:
+    open_train(page, small_address)
     page.locator("#start-training").click()
     expect(page.locator("#training-status")).to_contain_text("There are no pairs yet")
 
 
-def test_a_second_tab_waits_for_its_turn(page: Page, address: str, pairs_file: Path) -> None:
+def test_a_second_tab_waits_for_its_turn(page: Page, small_address: str, pairs_file: Path) -> None:
     other = page.context.new_page()
     for tab in (page, other):
-        with_pairs(tab, address, pairs_file)
+        with_pairs(tab, small_address, pairs_file)
     page.locator("#start-training").click()
     expect(page.locator("#training-status")).to_contain_text("Step 1", timeout=60_000)
     other.locator("#start-training").click()
@@ -258,13 +260,13 @@ def test_a_second_tab_waits_for_its_turn(page: Page, address: str, pairs_file: P
     other.close()
 
 
-def test_earlier_turns_are_mentioned(page: Page, address: str, tmp_path: Path) -> None:
+def test_earlier_turns_are_mentioned(page: Page, small_address: str, tmp_path: Path) -> None:
     turns = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello!"}]
     rows = [
         {"prompt": [*turns, {"role": "user", "content": f"Question {i}?"}], "chosen": "Yes!", "rejected": "No."}
         for i in range(3)
     ]
     (tmp_path / "turns.json").write_text(json.dumps(rows))
-    open_train(page, address)
+    open_train(page, small_address)
     upload(page, tmp_path / "turns.json")
     expect(page.locator("#pairs-report")).to_contain_text("3 pairs have earlier turns of a conversation")
