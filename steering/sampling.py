@@ -75,10 +75,10 @@ class NucleusWarper(TopPLogitsWarper):
         if scores.shape[-1] <= CANDIDATES:
             return super().__call__(input_ids, scores)
         best, places = scores.topk(CANDIDATES, dim=-1)
-        before = (best - scores.logsumexp(-1, keepdim=True)).double().exp().cumsum(-1)
-        if not bool((before[:, -1] >= self.top_p).all()):
+        reached = scores.softmax(-1).gather(-1, places).double().cumsum(-1)
+        if not bool((reached[:, -1] >= self.top_p).all()):
             return super().__call__(input_ids, scores)
-        outside = before.roll(1, dims=-1) >= self.top_p  # the better ones alone reach top_p
+        outside = reached.roll(1, dims=-1) >= self.top_p  # the better ones alone reach top_p
         outside[:, : self.min_tokens_to_keep] = False
         kept = torch.full_like(scores, self.filter_value)
         return kept.scatter(-1, places, best.masked_fill(outside, self.filter_value))
