@@ -63,7 +63,7 @@ class Decoder:
     @torch.inference_mode()
     def _can_share(self, hidden_size: int) -> bool:
         """Whether one row for the prompt gives what a row for each column gives, for a prompt and two more tokens."""
-        ids = _probe_ids(self.network)
+        ids = probe_ids(self.network)
         push = torch.randn(2, hidden_size, generator=torch.Generator().manual_seed(0)).to(self.device)
         additions = {"all": {len(self.blocks) // 2: push}, "answer": {}}
         tolerance = 1e-3 if self.network.dtype == torch.float32 else 5e-2
@@ -189,7 +189,7 @@ _decoders: "weakref.WeakKeyDictionary[LanguageModel, dict[str, Decoder]]" = weak
 _lock = threading.Lock()
 
 
-def _probe_ids(network: torch.nn.Module) -> list[int]:
+def probe_ids(network: torch.nn.Module) -> list[int]:
     """A few ids that every vocabulary has."""
     vocabulary = network.get_input_embeddings().weight.shape[0]
     return [(7 * i + 3) % max(2, vocabulary - 1) for i in range(PROBE_IDS)]
