@@ -98,34 +98,34 @@ class DecodeServer:
 
     def _serve(self) -> None:
         """Decode until there has been nothing to do for a while."""
-        shared, active = SharedBatch(self._decoder), []
+        shared: SharedBatch = SharedBatch(self._decoder)
+        active: list[_Ticket] = []  # changed in place: whoever is in it when a turn fails is told
         while True:
             with self._changed:
                 if not active and not self._changed.wait_for(lambda: self._waiting, IDLE_SECONDS):
                     self._thread = None
                     return
             try:
-                active = self._turn(shared, active)
+                self._turn(shared, active)
             except Exception as error:  # of the model: all who shared the step hear of it
                 for ticket in active:
                     ticket.news.put(error)
-                shared, active = SharedBatch(self._decoder), []
+                shared = SharedBatch(self._decoder)
+                active.clear()
 
-    def _turn(self, shared: SharedBatch, active: list["_Ticket"]) -> list["_Ticket"]:
-        """Let go of who has left, let in who is next, write one more token in every row; returns who goes on."""
-        for ticket in active:
-            if ticket.is_over():
-                shared.leave(ticket.batch)
-                ticket.batch.rows = []
-        active = [ticket for ticket in active if ticket.batch.rows]
+    def _turn(self, shared: SharedBatch, active: list["_Ticket"]) -> None:
+        """Let go of who has left, let in who is next, write one more token in every row."""
+        for ticket in [ticket for ticket in active if ticket.is_over()]:
+            active.remove(ticket)
+            shared.leave(ticket.batch)
         newcomer = self._next(active)
         if newcomer is not None and newcomer.begin(self._decoder):
+            active.append(newcomer)
             if self.shares:
                 shared.join(newcomer.batch)
-            active.append(newcomer)
         if active:
             self._step(shared, active)
-        return [ticket for ticket in active if ticket.batch.rows]
+            active[:] = [ticket for ticket in active if ticket.batch.rows]
 
     def _next(self, active: list["_Ticket"]) -> "_Ticket | None":
         """The next request in the queue, if there is room for its rows."""

@@ -16,7 +16,9 @@ from steering.decode_server import DecodeServer
 from steering.errors import SteeringError
 from steering.generation import generate
 
-ONE_AFTER_ANOTHER = {"bloom", "gemma2", "gemma3", "gemma3_text", "gpt_oss", "mamba", "mpt", "qwen3_next"}
+ONE_AFTER_ANOTHER = {  # attention that looks back only so far keeps another kind of cache, and so do recurrent models
+    *("mistral", "gemma2", "gemma3", "gemma3_text", "gpt_oss", "mamba", "qwen3_next")
+}
 REQUESTS = [
     ("Hello", [{}, {vector(1, seed=1): 2.0}], {"max_new_tokens": 14}),
     ("A much longer prompt than that, with many words", [{vector(0, 2, seed=2): -2.0}], {"max_new_tokens": 30}),
@@ -153,6 +155,8 @@ def test_a_thousand_requests_leave_nothing_behind(monkeypatch, no_hooks):
 
     monkeypatch.setattr(decode_server._Ticket, "__init__", counted)
 
+    served = []
+
     def visitor(requests):
         for how in requests:
             shots = server.stream("Hi", [{}, {one: 1.0}], max_new_tokens=4, should_stop=lambda how=how: how == 0)
@@ -160,6 +164,7 @@ def test_a_thousand_requests_leave_nothing_behind(monkeypatch, no_hooks):
                 if count >= how:
                     break
             shots.close()
+            served.append(how)
 
     everyone = [threading.Thread(target=visitor, args=([chance.randrange(5) for _ in range(125)],)) for _ in range(8)]
     for thread in everyone:
@@ -171,7 +176,8 @@ def test_a_thousand_requests_leave_nothing_behind(monkeypatch, no_hooks):
         time.sleep(0.05)
     time.sleep(0.1)
     gc.collect()
+    assert len(served) == 1000
     assert no_hooks(model)
-    assert threading.active_count() == before
+    assert threading.active_count() <= before  # fewer if a server of an earlier test ended
     assert not tickets and not server._waiting
     assert not [tensor for tensor in gc.get_objects() if type(tensor) is torch.Tensor and tensor.dim() == 4]
