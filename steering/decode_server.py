@@ -41,7 +41,7 @@ class DecodeServer:
     ) -> None:
         self.model, self.max_rows, self.max_waiting = model, max_rows, max_waiting
         self._decoder = decoder_of(model, weights)
-        self.shares = can_share_batches(self._decoder, model.hidden_size)
+        self.shares = self._decoder.on_step_cores(lambda: can_share_batches(self._decoder, model.hidden_size))
         self._waiting: deque[_Ticket] = deque()
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None

@@ -52,7 +52,7 @@ class Decoder:
         parameters = inspect.signature(model.network.forward).parameters
         self.head_once = {"logits_to_keep": 1} if "logits_to_keep" in parameters else {}
         self.shares_prompt = False
-        self.shares_prompt = self._can_share(model.hidden_size)
+        self.shares_prompt = self.on_step_cores(lambda: self._can_share(model.hidden_size))
         if weights == "float16":
             self._lighten(model)
 
