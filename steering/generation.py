@@ -1,78 +1,21 @@
 """Answers side by side: all columns are decoded as one batch, each row under its own setting, streamed together."""
 
-import inspect
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
-from numbers import Integral, Real
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from transformers import (
-    LogitsProcessorList,
-    RepetitionPenaltyLogitsProcessor,
-    TemperatureLogitsWarper,
-    TopKLogitsWarper,
-    TopPLogitsWarper,
-)
 
+from steering.decoding import Batch, Decoder, decoder_of
 from steering.errors import SteeringError
-from steering.intervention import Additions, Setting, additions_for, placed, steered
+from steering.intervention import Additions, Setting, additions_for
 from steering.models import LanguageModel
 from steering.prompts import DEFAULT_SYSTEM_PROMPT, Conversation, conversation
+from steering.sampling import MAX_NEW_TOKENS, Sampling, SharedNoise
 from steering.vectors import TOKEN_SCOPES
 
 MAX_COLUMNS = 8
-MAX_NEW_TOKENS = 4096
-
-
-@dataclass(frozen=True)
-class Sampling:
-    """How the next token is chosen.
-
-    Attributes:
-        max_new_tokens: most tokens an answer may have.
-        temperature: 0 takes the most probable token always (greedy); above it, draws.
-        top_p, top_k: when drawing, keep only the most probable tokens (1.0 and 0 keep all).
-        repetition_penalty: above 1 makes tokens that occurred less probable.
-        seed: of the random numbers; the same ones serve every column, so that what differs is the steering.
-    """
-
-    max_new_tokens: int = 128
-    temperature: float = 0.0
-    top_p: float = 1.0
-    top_k: int = 0
-    repetition_penalty: float = 1.0
-    seed: int = 0
-
-    def check(self) -> None:
-        """Raise SteeringError for a value out of range."""
-        bounds = {
-            "max_new_tokens": (1, MAX_NEW_TOKENS),
-            "temperature": (0, 10),
-            "top_p": (0.01, 1),
-            "top_k": (0, 100_000),
-            "repetition_penalty": (0.5, 5),
-            "seed": (0, 2**63 - 1),
-        }
-        for name, (low, high) in bounds.items():
-            value, kind = getattr(self, name), Integral if isinstance(getattr(Sampling, name), int) else Real
-            if not isinstance(value, kind) or not low <= value <= high:  # nan fails too
-                number = "whole number" if kind is Integral else "number"
-                raise SteeringError(f"{name.replace('_', ' ')} is {value}; give a {number} from {low} to {high}.")
-
-    def processors(self) -> LogitsProcessorList:
-        """transformers' own processors, in the order its `generate` uses."""
-        chain = LogitsProcessorList()
-        if self.repetition_penalty != 1:
-            chain.append(RepetitionPenaltyLogitsProcessor(self.repetition_penalty))
-        if self.temperature > 0:
-            chain.append(TemperatureLogitsWarper(float(self.temperature)))
-            if self.top_k > 0:
-                chain.append(TopKLogitsWarper(self.top_k))
-            if self.top_p < 1:
-                chain.append(TopPLogitsWarper(self.top_p))
-        return chain
 
 
 @dataclass(frozen=True)
@@ -124,135 +67,107 @@ def stream(
     before: Conversation = (),
     sampling: Sampling | None = None,
     should_stop: Callable[[], bool] = lambda: False,
+    weights: str = "full",
     **sampling_options: float,
 ) -> Iterator[list[Column]]:
     """Decode the answer to one prompt under every setting at once; yields all columns after each token.
 
     Sampling comes as a `Sampling`, or as its fields (`max_new_tokens=64`). Nothing is held between two yields, no hook
-    and no lock: a consumer may stop at any token by closing the generator, or through `should_stop`.
+    and no lock: a consumer may stop at any token by closing the generator, or through `should_stop`. On a CPU,
+    `weights="float16"` writes about twice as fast with half a model's memory more (see `decoding.decoder_of`).
 
-    Raises SteeringError for an empty prompt, one longer than the context, or an unsound setting.
+    Raises SteeringError for an empty prompt, one longer than the context, an unsound setting or unknown weights.
     """
-    sampling = sampling or Sampling(**sampling_options)
-    sampling.check()
-    if not 1 <= len(columns) <= MAX_COLUMNS:
-        raise SteeringError(f"{len(columns)} columns were asked for; give 1 to {MAX_COLUMNS}.")
+    run = Run(model, prompt, columns, system, before, sampling or Sampling(**sampling_options))
+    return _decode(run, decoder_of(model, weights), should_stop)
+
+
+def _decode(run: "Run", decoder: Decoder, should_stop: Callable[[], bool]) -> Iterator[list[Column]]:
+    run.start()
+    batch = Batch(decoder, run.ids, run.additions, len(run.columns))
+
+    def step() -> Tensor:
+        return run.choose(batch.tokens, batch.logits())
+
+    while batch.rows and not should_stop():
+        chosen = step() if batch.reads_prompt else decoder.on_step_cores(step)
+        batch.advance(chosen, run.record(batch.rows, chosen))
+        yield list(run.columns)
+
+
+class Run:
+    """One visitor's request: checked when made, then what is written of it so far.
+
+    Attributes:
+        ids: the prompt as tokens; `additions`: token scope -> layer -> float32 [columns, hidden_size].
+        columns: the answers so far.
+
+    Raises SteeringError for what `stream` raises it for.
+    """
+
+    def __init__(
+        self,
+        model: LanguageModel,
+        prompt: str,
+        settings: Sequence[Setting],
+        system: str,
+        before: Conversation,
+        sampling: Sampling,
+    ) -> None:
+        sampling.check()
+        if not 1 <= len(settings) <= MAX_COLUMNS:
+            raise SteeringError(f"{len(settings)} columns were asked for; give 1 to {MAX_COLUMNS}.")
+        self.additions: dict[str, Additions] = {
+            scope: additions_for(model, settings, [scope]) for scope in TOKEN_SCOPES
+        }
+        self.ids = prompt_ids(model, prompt, system=system, before=before)
+        room = (model.context_length or len(self.ids) + MAX_NEW_TOKENS) - len(self.ids)
+        self.max_new_tokens = min(sampling.max_new_tokens, room)
+        self.columns = [Column(setting) for setting in settings]
+        self._written: list[list[int]] = [[] for _ in settings]
+        self._tokenizer, self._stop_tokens = model.tokenizer, model.stop_tokens
+        self._noise = SharedNoise(sampling.seed) if sampling.temperature > 0 else None
+        self._processors = sampling.processors()
+        self.start()
+
+    def start(self) -> None:
+        """Count seconds from now."""
+        self._began = time.perf_counter()
+
+    @torch.inference_mode()
+    def choose(self, tokens: Tensor, logits: Tensor) -> Tensor:
+        """int64 [rows]: the next token of each row, after `tokens` [rows, positions]."""
+        scores = self._processors(tokens, logits)
+        if self._noise is not None:
+            scores = scores + self._noise.next(scores.shape[-1]).to(scores.device)
+        return scores.argmax(dim=-1)
+
+    def record(self, rows: Sequence[int], chosen: Tensor) -> list[int]:
+        """Write down each row's token; returns the places of the rows that go on."""
+        seconds = time.perf_counter() - self._began
+        going = []
+        for place, (row, token) in enumerate(zip(rows, chosen.tolist(), strict=True)):
+            written = self._written[row]
+            written.append(token)
+            finished = token in self._stop_tokens or len(written) == self.max_new_tokens
+            text = self._tokenizer.decode(written, skip_special_tokens=True)
+            if not finished:
+                text = text.rstrip("\ufffd")  # half a character; the next token completes it
+                going.append(place)
+            self.columns[row] = Column(self.columns[row].setting, text, len(written), finished, seconds)
+        return going
+
+
+def prompt_ids(model: LanguageModel, prompt: str, *, system: str, before: Conversation = ()) -> list[int]:
+    """Token ids of the conversation up to where the answer begins.
+
+    Raises SteeringError for an empty prompt, or one that leaves no room for an answer.
+    """
     if not prompt.strip():
         raise SteeringError("The prompt is empty; write something for the model to answer.")
-    additions = {scope: additions_for(model, columns, [scope]) for scope in TOKEN_SCOPES}
     ids = model.prompts.prompt_ids(conversation(prompt.strip(), system=system, before=before))
-    room = (model.context_length or len(ids) + MAX_NEW_TOKENS) - len(ids)
-    if room < 1:
+    if model.context_length and len(ids) >= model.context_length:
         raise SteeringError(
             f"The prompt is {len(ids)} tokens long and {model.name} reads at most {model.context_length}; shorten it."
         )
-    return _decode(model, ids, columns, additions, sampling, min(sampling.max_new_tokens, room), should_stop)
-
-
-def _decode(
-    model: LanguageModel,
-    ids: list[int],
-    settings: Sequence[Setting],
-    additions: dict[str, Additions],
-    sampling: Sampling,
-    max_new_tokens: int,
-    should_stop: Callable[[], bool],
-) -> Iterator[list[Column]]:
-    began = time.perf_counter()
-    columns = [Column(setting) for setting in settings]
-    written: list[list[int]] = [[] for _ in settings]
-    batch = _Batch(model, ids, additions, len(settings))
-    noise = SharedNoise(sampling.seed)
-    processors = sampling.processors()
-    for _ in range(max_new_tokens):
-        if should_stop() or not batch.rows:
-            return
-        logits = batch.logits()
-        with torch.inference_mode():
-            scores = processors(batch.tokens, logits)
-            if sampling.temperature > 0:
-                scores = scores + noise.next(scores.shape[-1]).to(scores.device)
-            chosen = scores.argmax(dim=-1)
-        seconds = time.perf_counter() - began
-        going = []
-        for place, (row, token) in enumerate(zip(batch.rows, chosen.tolist(), strict=True)):
-            written[row].append(token)
-            ended = token in model.stop_tokens
-            finished = ended or len(written[row]) == max_new_tokens
-            text = model.tokenizer.decode(written[row], skip_special_tokens=True)
-            if not finished:
-                text = text.rstrip("\ufffd")  # half a character; the next token completes it
-            columns[row] = Column(settings[row], text, len(written[row]), finished, seconds)
-            if not finished:
-                going.append(place)
-        batch.advance(chosen, going)
-        yield list(columns)
-
-
-class _Batch:
-    """The rows still being written: their tokens, key-value cache and additions. A finished row leaves all three."""
-
-    def __init__(self, model: LanguageModel, ids: list[int], additions: dict[str, Additions], count: int) -> None:
-        self.model = model
-        self.rows = list(range(count))
-        self.tokens = torch.tensor([ids] * count, device=model.device)  # one prompt for all: no padding
-        self._fresh = self.tokens
-        self._prompt_length = len(ids)
-        self._additions = additions
-        self._cache = None
-        parameters = inspect.signature(model.network.forward).parameters
-        self._head_once = {"logits_to_keep": 1} if "logits_to_keep" in parameters else {}
-
-    @torch.inference_mode()
-    def logits(self) -> Tensor:
-        """float32 [rows, vocabulary] for the next token of every row."""
-        length = self._fresh.shape[1]
-        first = self._prompt_length - 1 - (self.tokens.shape[1] - length)
-        with steered(self.model.blocks, placed(self._additions["all"], self._additions["answer"], length, first)):
-            output = self.model.network(
-                input_ids=self._fresh,
-                attention_mask=torch.ones_like(self.tokens),
-                past_key_values=self._cache,
-                use_cache=True,
-                **self._head_once,
-            )
-        self._cache = getattr(output, "past_key_values", None)  # a recurrent model may have none
-        return output.logits[:, -1].float()
-
-    def advance(self, chosen: Tensor, going: list[int]) -> None:
-        """Append each row's token; keep only the rows at the places `going`."""
-        self.tokens = torch.cat([self.tokens, chosen[:, None]], dim=1)
-        self._fresh = self.tokens if self._cache is None else chosen[:, None]
-        if len(going) == len(self.rows):
-            return
-        self.rows = [self.rows[place] for place in going]
-        if not going:
-            return
-        keep = torch.tensor(going, device=self.tokens.device)
-        self.tokens, self._fresh = self.tokens[keep], self._fresh[keep]
-        self._additions = {
-            scope: {layer: rows[keep] for layer, rows in additions.items()}
-            for scope, additions in self._additions.items()
-        }
-        if self._cache is not None:
-            self._cache.reorder_cache(keep)  # keeps these rows; unlike batch_select_indices, every kind of cache has it
-
-
-@dataclass
-class SharedNoise:
-    """Gumbel noise over the vocabulary, one draw a step for all columns.
-
-    The token with the largest log-probability plus Gumbel noise is an exact draw from the distribution (the Gumbel-max
-    trick). With one draw shared by the columns, two columns pick different tokens only where steering moved the
-    distribution, and a column's draws do not depend on how many others there are.
-    """
-
-    seed: int
-    _generator: torch.Generator = field(init=False, repr=False)
-
-    def __post_init__(self) -> None:
-        self._generator = torch.Generator().manual_seed(self.seed)
-
-    def next(self, vocabulary: int) -> Tensor:
-        uniform = torch.rand(vocabulary, generator=self._generator, dtype=torch.float64)
-        return -torch.log(-torch.log(uniform.clamp_min(1e-300))).float()
+    return ids

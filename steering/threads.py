@@ -45,6 +45,26 @@ def in_threads(function: Callable[[Part], Result], parts: Sequence[Part]) -> lis
     return [future.result() for future in futures]
 
 
+def on_one_core(function: Callable[[], Result]) -> Result:
+    """`function()` on a thread whose operations use one core, as is best for many small ones; 1 core: right here.
+
+    The calling thread's number of cores is left alone: setting it there and back would, in between, also set it for
+    threads that are new.
+    """
+    cores = torch.get_num_threads()
+    if cores == 1:
+        return function()
+
+    def run() -> Result:
+        _become_worker(1)
+        return function()
+
+    try:
+        return _single().submit(run).result()
+    finally:
+        torch.set_num_threads(cores)
+
+
 def balanced(sizes: Sequence[int], count: int) -> list[list[int]]:
     """Places 0..n-1 in at most `count` groups of about equal total size, none empty; deterministic."""
     groups: list[list[int]] = [[] for _ in range(min(count, len(sizes)))]
@@ -59,6 +79,11 @@ def balanced(sizes: Sequence[int], count: int) -> list[list[int]]:
 @cache
 def _pool(size: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(size, thread_name_prefix="steering-part")
+
+
+@cache
+def _single() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(thread_name_prefix="steering-step")
 
 
 def _become_worker(cores: int) -> None:

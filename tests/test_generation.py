@@ -1,6 +1,7 @@
 """Columns decoded together give what transformers gives for each alone; stopping, ending, refusing."""
 
 import contextlib
+import inspect
 import math
 import threading
 from collections import Counter
@@ -9,7 +10,7 @@ import pytest
 import torch
 from tiny_models import tiny_model
 
-from steering import generation
+from steering.decoding import decoder_of
 from steering.errors import SteeringError
 from steering.generation import Column, Sampling, SharedNoise, generate, setting_title, stream
 from steering.intervention import steered
@@ -57,13 +58,14 @@ def passes(monkeypatch):
     """Number of rows of every forward pass of a model, in order."""
 
     def watch(model):
+        decoder_of(model)  # its trial passes are not counted
         rows, forward = [], model.network.forward
 
         def counted(*args, input_ids, **kwargs):
             rows.append(len(input_ids))
             return forward(*args, input_ids=input_ids, **kwargs)
 
-        counted.__signature__ = generation.inspect.signature(forward)
+        counted.__signature__ = inspect.signature(forward)
         monkeypatch.setattr(model.network, "forward", counted)
         return rows
 
@@ -270,14 +272,16 @@ def test_finished_rows_leave_the_batch_and_the_others_go_on_unchanged(architectu
         for ids, length in zip(long, lengths, strict=True)
     ]
     assert all(column.finished for column in columns)
-    assert rows == [sum(length > step for length in lengths) for step in range(max(lengths))]
+    prompt, *steps = rows
+    assert prompt == (1 if decoder_of(model).shares_prompt else 4)
+    assert steps == [sum(length > step for length in lengths) for step in range(1, max(lengths))]
 
 
 def test_when_all_columns_end_so_does_the_run(tiny, passes, scripted):
     scripted(40, 41, 2)
     rows = passes(tiny)
     *_, last = stream(tiny, PROMPT, [{}, {vector(1): 1.0}], temperature=1.0, max_new_tokens=50)
-    assert rows == [2, 2, 2]
+    assert rows == [1, 2, 2]  # the prompt is read once
     assert [(column.text, column.tokens, column.finished) for column in last] == [
         (tiny.tokenizer.decode([40, 41]), 3, True)
     ] * 2
@@ -392,6 +396,7 @@ def test_interleaved_runs_on_one_thread_do_not_touch_each_other(tiny):
 
 def test_system_and_turns_before_reach_the_model(tiny, monkeypatch):
     seen = []
+    decoder_of(tiny)  # its trial passes are not looked at
     forward = tiny.network.forward
     monkeypatch.setattr(tiny.network, "forward", lambda **k: seen.append(k["input_ids"][0].tolist()) or forward(**k))
     before = [("user", "Hi"), ("assistant", "Hello!")]

@@ -1,0 +1,195 @@
+"""The forward passes of decoding: the prompt read once for all rows, then token after token.
+
+What made a step slow on a CPU, and what is done about it (measured with the bundled model on two cores):
+
+- two cores that share one product of a few rows spend most of a step waking and waiting for each other: a step runs on
+  one core, which reads the weights as fast as memory hands them out; only the prompt uses all cores;
+- the prompt is the same in every row: its blocks up to the first steered layer run for one row, and adding the rows'
+  vectors there makes rows of it, so that nothing before that layer is computed twice;
+- the products are bound by the weights' bytes: held as float16 (`weights="float16"`), a step takes half the time.
+
+Whether a model can be run so is found out once, against the plain forward pass; one that cannot is run the plain way.
+"""
+
+import inspect
+import threading
+import weakref
+from collections.abc import Callable
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+
+from steering.errors import SteeringError
+from steering.intervention import Additions, placed, steered
+from steering.light_weights import with_float16_weights
+from steering.models import LanguageModel
+from steering.threads import on_one_core
+
+WEIGHTS = ("full", "float16")
+PROBE_IDS = 6
+PROBE_TEXT = "The quick brown fox jumps over the lazy dog, and then it sits down by the river to think about its day."
+
+Result = TypeVar("Result")
+
+
+class Decoder:
+    """How one model is run when it writes. Holds parts of the model, not the `LanguageModel` itself.
+
+    Attributes:
+        network, blocks: read the prompt; the model's own.
+        step_network, step_blocks: write the answer; the model's own, or a twin with float16 weights.
+        shares_prompt: whether the prompt is read once for all rows.
+        kl: mean KL divergence in nats of the step network's next tokens from the model's, over a sentence; 0 for the
+            model's own weights.
+        why_full: why float16 weights were asked for and are not in use; empty otherwise.
+    """
+
+    def __init__(self, model: LanguageModel, weights: str = "full") -> None:
+        self.network, self.blocks, self.device = model.network, model.blocks, model.device
+        self.step_network, self.step_blocks = self.network, self.blocks
+        self.kl, self.why_full = 0.0, ""
+        parameters = inspect.signature(model.network.forward).parameters
+        self.head_once = {"logits_to_keep": 1} if "logits_to_keep" in parameters else {}
+        self.shares_prompt = False
+        self.shares_prompt = self.on_step_cores(lambda: self._can_share(model.hidden_size))
+        if weights == "float16":
+            self._lighten(model)
+
+    def on_step_cores(self, function: Callable[[], Result]) -> Result:
+        """`function()`, a step of decoding, on as many cores as are good for it."""
+        return on_one_core(function) if self.device.type == "cpu" else function()
+
+    @torch.inference_mode()
+    def _can_share(self, hidden_size: int) -> bool:
+        """Whether one row for the prompt gives what a row for each column gives, for a prompt and two more tokens."""
+        ids = probe_ids(self.network)
+        push = torch.randn(2, hidden_size, generator=torch.Generator().manual_seed(0)).to(self.device)
+        additions = {"all": {len(self.blocks) // 2: push}, "answer": {}}
+        tolerance = 1e-3 if self.network.dtype == torch.float32 else 5e-2
+        try:
+            plain, shared = Batch(self, ids, additions, 2), Batch(self, ids, additions, 2)
+            shared.shares_prompt = True
+            for token in ids[:3]:
+                want, got = plain.logits(), shared.logits()
+                if want.shape != got.shape or not (got - want).abs().max() <= tolerance * want.std():
+                    return False
+                for batch in (plain, shared):
+                    batch.advance(torch.tensor([token, token], device=self.device), [0, 1])
+        except Exception:  # whatever way an architecture has to refuse, the plain way remains
+            return False
+        return True
+
+    @torch.inference_mode()
+    def _lighten(self, model: LanguageModel) -> None:
+        light, self.why_full = with_float16_weights(model.network)
+        if light is None:
+            return
+        tokens = torch.tensor([model.tokenizer(PROBE_TEXT)["input_ids"]], device=self.device)
+        want, got = (network(input_ids=tokens).logits[0].float().log_softmax(-1) for network in (self.network, light))
+        self.kl = float((want.exp() * (want - got)).sum(-1).mean().clamp_min(0))
+        self.step_network, self.step_blocks = light, light.get_submodule(model.blocks_path)
+
+
+class Batch:
+    """Rows that answer one prompt: their tokens, key-value cache and additions. A finished row leaves all three.
+
+    Attributes:
+        rows: which columns are still written, in the order of the batch.
+        tokens: int64 [rows, positions], prompt and answers.
+        cache: the key-value cache; None before the first pass, and for a model without one.
+        additions: token scope -> layer -> float32 [rows, hidden_size].
+    """
+
+    def __init__(self, decoder: Decoder, ids: list[int], additions: dict[str, Additions], count: int) -> None:
+        self.decoder, self.additions = decoder, additions
+        self.rows = list(range(count))
+        self.tokens = torch.tensor([ids] * count, device=decoder.device)  # one prompt for all: no padding
+        self.cache = None
+        self.shares_prompt = decoder.shares_prompt
+        self._prompt_length = len(ids)
+
+    @property
+    def reads_prompt(self) -> bool:
+        """Whether the next pass is the first."""
+        return self.tokens.shape[1] == self._prompt_length
+
+    @torch.inference_mode()
+    def logits(self) -> Tensor:
+        """float32 [rows, vocabulary] for the next token of every row."""
+        if self.reads_prompt:
+            return self._read_prompt()
+        fresh = self.tokens if self.cache is None else self.tokens[:, -1:]
+        return self._pass(self.decoder.step_network, self.decoder.step_blocks, fresh)
+
+    def advance(self, chosen: Tensor, going: list[int]) -> None:
+        """Append each row's token; keep only the rows at the places `going`."""
+        self.tokens = torch.cat([self.tokens, chosen[:, None]], dim=1)
+        if len(going) == len(self.rows):
+            return
+        self.rows = [self.rows[place] for place in going]
+        if not going:
+            self.cache = None
+            return
+        keep = torch.tensor(going, device=self.tokens.device)
+        self.tokens = self.tokens[keep]
+        self.additions = {
+            scope: {layer: rows[keep] for layer, rows in additions.items()}
+            for scope, additions in self.additions.items()
+        }
+        if self.cache is not None:
+            self.cache.reorder_cache(keep)  # keeps these rows; unlike batch_select_indices, every kind of cache has it
+
+    def _read_prompt(self) -> Tensor:
+        count = len(self.rows)
+        if not self.shares_prompt or count == 1:
+            return self._pass(self.decoder.network, self.decoder.blocks, self.tokens)
+        # One row goes in. Where the first vectors are added, one for each row, it becomes as many rows.
+        logits = self._pass(self.decoder.network, self.decoder.blocks, self.tokens[:1])
+        steered_layers = [layer for additions in self.additions.values() for layer in additions]
+        before = min(steered_layers, default=len(self.decoder.blocks)) + 1
+        every = torch.zeros(count, dtype=torch.long, device=self.tokens.device)
+        for layer in self.cache.layers[:before] if self.cache is not None else ():
+            layer.reorder_cache(every)
+        return logits.expand(count, -1).contiguous()
+
+    def _pass(self, network: torch.nn.Module, blocks: torch.nn.ModuleList, fresh: Tensor) -> Tensor:
+        length = fresh.shape[1]
+        first = self._prompt_length - 1 - (self.tokens.shape[1] - length)
+        with steered(blocks, placed(self.additions["all"], self.additions["answer"], length, first)):
+            output = network(
+                input_ids=fresh,
+                attention_mask=torch.ones_like(self.tokens[: len(fresh)]),
+                past_key_values=self.cache,
+                use_cache=True,
+                **self.decoder.head_once,
+            )
+        self.cache = getattr(output, "past_key_values", None)  # a recurrent model may have none
+        return output.logits[:, -1].float()
+
+
+def decoder_of(model: LanguageModel, weights: str = "full") -> Decoder:
+    """The model's decoder, made and tried out when first asked for (a fraction of a second).
+
+    Args:
+        weights: `full` uses the model's own weights, bit for bit; `float16` a second copy of its matrices, on a CPU.
+
+    Raises SteeringError for other weights.
+    """
+    if weights not in WEIGHTS:
+        raise SteeringError(f"Weights {weights!r} are not known; give one of {', '.join(WEIGHTS)}.")
+    with _lock:
+        made = _decoders.setdefault(model, {})
+        if weights not in made:
+            made[weights] = Decoder(model, weights)
+        return made[weights]
+
+
+_decoders: "weakref.WeakKeyDictionary[LanguageModel, dict[str, Decoder]]" = weakref.WeakKeyDictionary()
+_lock = threading.Lock()
+
+
+def probe_ids(network: torch.nn.Module) -> list[int]:
+    """A few ids that every vocabulary has."""
+    vocabulary = network.get_input_embeddings().weight.shape[0]
+    return [(7 * i + 3) % max(2, vocabulary - 1) for i in range(PROBE_IDS)]
