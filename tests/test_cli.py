@@ -415,7 +415,7 @@ def test_system_prompt_and_sampling_arrive(steering, monkeypatch):
         return []
 
     monkeypatch.setattr("steering.generation.generate", listen)
-    monkeypatch.setattr("steering.models.load_model", lambda source: f"loaded {source}")
+    monkeypatch.setattr("steering.models.load_model", lambda source, **where: f"loaded {source}")
     options = ["--temperature", 0.7, "--seed", 3, "--max-new-tokens", 9]
     assert steering("generate", "--prompt", "-1 or 1?", "--system", "", *options).status == 0
     sampling = heard["sampling"]

@@ -69,6 +69,8 @@ def launch_options() -> dict[str, object]:
         "css_paths": [paths.shipped("assets") / "app.css"],
         "footer_links": ["api", "settings"],
         "max_file_size": MAX_UPLOAD,
+        # Vectors can be downloaded, wherever the program was started.
+        "allowed_paths": [str(paths.shipped("vectors")), str(paths.data_dir() / "vectors")],
         "run_history": False,
         "enable_monitoring": False,
         "ssr_mode": False,

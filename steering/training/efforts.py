@@ -5,7 +5,7 @@ from typing import Any
 
 from steering.training.settings import SWEEP
 
-QUICK_STEPS = 32
+QUICK_STEPS = 24
 """What two cores of a laptop do in less than a minute with pairs like those of the example sets."""
 
 

@@ -1,5 +1,7 @@
 """The page's address: whatever stands in it, the page opens."""
 
+from pathlib import Path
+
 from hypothesis import given
 from hypothesis import strategies as st
 from starlette.datastructures import QueryParams
@@ -32,3 +34,12 @@ def test_numbers_are_kept_in_range() -> None:
 def test_nothing_in_an_address_raises(query: dict[str, str]) -> None:
     link = links.read(QueryParams(query))
     assert all(abs(m) <= 100 for m in link.multipliers.values())
+
+
+def test_vectors_can_be_downloaded_wherever_the_program_was_started(own_shelf) -> None:
+    from steering.interface.page import launch_options
+
+    allowed = launch_options()["allowed_paths"]
+    assert str(own_shelf / "vectors") in allowed and any(
+        (Path(path) / "cheerful.safetensors").exists() for path in allowed
+    )
