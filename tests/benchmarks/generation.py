@@ -5,10 +5,10 @@
 Peers run if they are installed; none is a dependency. Put them where this Python finds them, outside the project's
 environment, so that they drag nothing into it:
 
-    pip install --no-deps --target /tmp/peers repeng steering-vectors scikit-learn scipy \\
+    pip install --no-deps --target ../peers repeng steering-vectors scikit-learn scipy \\
         joblib threadpoolctl narwhals cloudpickle
-    pip install --target /tmp/peers llama-cpp-python        # compiles for some minutes
-    PYTHONPATH=.:/tmp/peers python -m tests.benchmarks.generation
+    pip install --target ../peers llama-cpp-python        # compiles for some minutes
+    PYTHONPATH=.:../peers python -m tests.benchmarks.generation
 
 Every column writes exactly so many tokens, greedy; the vector is a random direction at the middle layer, weak enough
 that the model goes on writing. The memory-bandwidth limit is the time to read all weights once for each token.
