@@ -138,9 +138,8 @@ class Preview:
 
     def _twin(self) -> tuple[nn.Module, nn.ModuleList]:
         network, blocks = self._decoder.step_network, self._decoder.step_blocks
-        shared = {module: module for module in network.modules() if isinstance(module, StandIn)}  # float16 matrices
         gates = {block: _Gate(block, layer, self._start) for layer, block in enumerate(blocks)}
-        later = twin(network, {**shared, **gates})
+        later = twin(network, gates)
         return later, later.get_submodule(self.model.blocks_path)
 
     @torch.inference_mode()

@@ -29,12 +29,13 @@ RETRIES = 5
 
 
 def twin(network: PreTrainedModel, replacing: Mapping[nn.Module, nn.Module]) -> PreTrainedModel:
-    """A copy of the network that shares its weights, with some of its modules replaced."""
+    """A copy of the network that shares its weights, and what stands in it already, with some modules replaced."""
+    standing = {id(module): module for module in network.modules() if isinstance(module, StandIn)}
     shared = {id(tensor): tensor for tensor in itertools.chain(network.parameters(), network.buffers())}
     stand_ins = {id(old): new for old, new in replacing.items()}
     for attempt in itertools.count():
         try:
-            return copy.deepcopy(network, {**shared, **stand_ins})
+            return copy.deepcopy(network, {**shared, **standing, **stand_ins})
         except RuntimeError:  # another thread put a hook on a block while its dictionary was copied
             if attempt == RETRIES:
                 raise
@@ -108,7 +109,7 @@ class PackedModel:
         self._block = blocks[layer]
         self._replay = Replay(blocks[layer])
         skipped = {block: Replay(block) for block in blocks[:layer]}
-        kept = {module: module for module in (self._catch, *blocks[layer + 1 :])}
+        kept = {block: block for block in blocks[layer + 1 :]}
         self._later = twin(self._whole, {**skipped, blocks[layer]: self._replay, **kept})
         self.blocks = self._later.get_submodule(model.blocks_path)
 

@@ -68,7 +68,7 @@ def preference_gaps(
     `indices` are the pairs measured, all by default; several processes share them out.
     """
     scores = preference_scores(scorer, additions, indices=indices, on_progress=on_progress, processes=processes)
-    untouched, *moved = (_gap(each) for each in scores)
+    untouched, *moved = (score_gap(each) for each in scores)
     return untouched, dict(zip(additions, moved, strict=True))
 
 
@@ -108,5 +108,6 @@ def results(untouched: Tensor, moved: Mapping[float, Tensor]) -> list[Preference
     ]
 
 
-def _gap(scores: Tensor) -> Tensor:
+def score_gap(scores: Tensor) -> Tensor:
+    """log p(chosen) - log p(rejected) [n] of scores [n, 2]."""
     return scores[:, 0] - scores[:, 1]

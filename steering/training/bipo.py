@@ -116,6 +116,7 @@ def run(
             checkpoint.save(state)
 
     measure_every = settings.measure_every(len(encoded))
+    gone, began_steps = state.step, time.monotonic()  # the preparation tells nothing of the steps to come
     ahead = itertools.islice(batches(len(encoded), settings), state.step, total)
     stopped = ""
     try:
@@ -155,7 +156,7 @@ def run(
                 sign=int(sum(signs)),
                 norm=trainer.norm,
                 seconds=spent(),
-                seconds_left=spent() / step * (total - step),
+                seconds_left=(time.monotonic() - began_steps) / (step - gone) * (total - step),
                 held_out=held,
                 held_out_loss=held_loss,
                 vector=best_so_far() if held else None,

@@ -9,7 +9,7 @@ from torch import Tensor
 from transformers import get_cosine_schedule_with_warmup
 
 from steering.errors import SteeringError
-from steering.evaluation.preference import PreferenceResult, preference_scores, results
+from steering.evaluation.preference import PreferenceResult, preference_scores, results, score_gap
 from steering.processes import Processes
 from steering.scoring import PairScorer
 from steering.threads import in_threads
@@ -177,7 +177,7 @@ def gap(scores: Tensor, indices: Sequence[int], weights: Tensor | None = None) -
     """log p(chosen) - log p(rejected) [n] of scores [n, 2], each divided by its weight, [pairs, 2]."""
     if weights is not None:
         scores = scores / weights[list(indices)]
-    return scores[:, 0] - scores[:, 1]
+    return score_gap(scores)
 
 
 def bipo_loss(delta: Tensor, d: float, beta: float) -> Tensor:
