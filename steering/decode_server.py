@@ -19,7 +19,7 @@ from steering.intervention import Setting
 from steering.models import LanguageModel
 from steering.prompts import DEFAULT_SYSTEM_PROMPT, Conversation
 from steering.sampling import Sampling
-from steering.shared_batch import SharedBatch, can_share_batches
+from steering.shared_batch import SeparateBatches, SharedBatch, lays_together
 
 IDLE_SECONDS = 5.0
 
@@ -37,11 +37,11 @@ class DecodeServer:
     """
 
     def __init__(
-        self, model: LanguageModel, *, weights: str = "full", max_rows: int = 16, max_waiting: int = 32
+        self, model: LanguageModel, *, weights: str = "full", max_rows: int = 32, max_waiting: int = 32
     ) -> None:
         self.model, self.max_rows, self.max_waiting = model, max_rows, max_waiting
         self._decoder = decoder_of(model, weights)
-        self.shares = self._decoder.on_step_cores(lambda: can_share_batches(self._decoder, model.hidden_size))
+        self.shares = lays_together(self._decoder)
         self._waiting: deque[_Ticket] = deque()
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
@@ -51,11 +51,13 @@ class DecodeServer:
         prompt: str,
         columns: Sequence[Setting] = ({},),
         *,
-        system: str = DEFAULT_SYSTEM_PROMPT,
-        before: Conversation = (),
-        sampling: Sampling | None = None,
         should_stop: Callable[[], bool] = lambda: False,
         on_wait: Callable[[int], None] = lambda place: None,
+        sampling: Sampling | None = None,
+        system: str = DEFAULT_SYSTEM_PROMPT,
+        before: Conversation = (),
+        histories: Sequence[Conversation] | None = None,
+        trace: bool = False,
         **sampling_options: float,
     ) -> Iterator[list[Column]]:
         """As `generation.stream`: all columns after each token; bad input raises SteeringError at once.
@@ -66,7 +68,16 @@ class DecodeServer:
         Args:
             on_wait: told the request's place in the queue, 1 for the next, whenever it changes; 0 when it is served.
         """
-        run = Run(self.model, prompt, columns, system, before, sampling or Sampling(**sampling_options))
+        run = Run(
+            self.model,
+            prompt,
+            columns,
+            system=system,
+            before=before,
+            histories=histories,
+            sampling=sampling or Sampling(**sampling_options),
+            trace=trace,
+        )
         return self._follow(_Ticket(run, should_stop), on_wait)
 
     def _follow(self, ticket: "_Ticket", on_wait: Callable[[int], None]) -> Iterator[list[Column]]:
@@ -98,42 +109,45 @@ class DecodeServer:
 
     def _serve(self) -> None:
         """Decode until there has been nothing to do for a while."""
-        shared: SharedBatch = SharedBatch(self._decoder)
-        active: list[_Ticket] = []  # changed in place: whoever is in it when a turn fails is told
+        floor = _Floor(self._new_rows())
         while True:
             with self._changed:
-                if not active and not self._changed.wait_for(lambda: self._waiting, IDLE_SECONDS):
+                if not floor.tickets and not self._changed.wait_for(lambda: self._waiting, IDLE_SECONDS):
                     self._thread = None
                     return
             try:
-                self._turn(shared, active)
+                self._turn(floor)
             except Exception as error:  # of the model: all who shared the step hear of it
-                for ticket in active:
+                for ticket in floor.tickets:
                     ticket.news.put(error)
-                shared = SharedBatch(self._decoder)
-                active.clear()
+                floor = _Floor(self._new_rows())
 
-    def _turn(self, shared: SharedBatch, active: list["_Ticket"]) -> None:
-        """Let go of who has left, let in who is next, write one more token in every row."""
-        for ticket in [ticket for ticket in active if ticket.is_over()]:
-            active.remove(ticket)
-            shared.leave(ticket.batch)
-        newcomer = self._next(active)
-        if newcomer is not None and newcomer.begin(self._decoder):
-            active.append(newcomer)
-            if self.shares:
-                shared.join(newcomer.batch)
-        if active:
-            self._step(shared, active)
-            active[:] = [ticket for ticket in active if ticket.batch.rows]
+    def _new_rows(self) -> SharedBatch | SeparateBatches:
+        return SharedBatch(self._decoder) if self.shares else SeparateBatches()
 
-    def _next(self, active: list["_Ticket"]) -> "_Ticket | None":
-        """The next request in the queue, if there is room for its rows."""
+    def _turn(self, floor: "_Floor") -> None:
+        """Let go of who has left, let in who is next, read one prompt, write one more token in every row."""
+        for ticket in [ticket for ticket in floor.tickets if ticket.is_over()]:
+            floor.remove(ticket)
+        newcomer = self._next(floor)
+        if newcomer is not None:
+            floor.tickets.append(newcomer)
+            newcomer.begin(self._decoder)
+        for ticket in floor.tickets:
+            if ticket.unread:
+                self._read(ticket, floor)
+                break  # the others have a token written in between
+        if floor.rows.members:
+            self._step(floor)
+
+    def _next(self, floor: "_Floor") -> "_Ticket | None":
+        """The next request in the queue, if there is room for its rows and no other's prompts are being read."""
         with self._changed:
             gone = [ticket for ticket in self._waiting if ticket.is_over()]
             self._waiting = deque(ticket for ticket in self._waiting if ticket not in gone)
-            rows = sum(len(ticket.batch.rows) for ticket in active)
-            room = not active or (self.shares and self._waiting and rows + self._waiting[0].count <= self.max_rows)
+            taken = sum(ticket.rows for ticket in floor.tickets)
+            free = self.shares and not any(ticket.unread for ticket in floor.tickets)
+            room = not floor.tickets or (free and self._waiting and taken + self._waiting[0].rows <= self.max_rows)
             ticket = self._waiting.popleft() if self._waiting and room else None
             for place, other in enumerate(self._waiting, 1):
                 other.tell(place)
@@ -141,33 +155,91 @@ class DecodeServer:
             ticket.tell(0)
         return ticket
 
-    def _step(self, shared: SharedBatch, active: list["_Ticket"]) -> None:
-        def choose() -> list[Tensor]:
-            logits = shared.logits() if self.shares else [active[0].batch.logits()]
-            return [ticket.choose(rows) for ticket, rows in zip(active, logits, strict=True)]
-
-        chosen = self._decoder.on_step_cores(choose)
-        going = [ticket.record(tokens) for ticket, tokens in zip(active, chosen, strict=True)]
-        if self.shares:
-            shared.advance(chosen, going)
+    def _read(self, ticket: "_Ticket", floor: "_Floor") -> None:
+        """Read one of a request's prompts; after the last, write the first tokens. An error is the visitor's alone."""
+        try:
+            ticket.read()
+            if ticket.unread:
+                return
+            chosen, going = ticket.run.write(ticket.batches, ticket.logits)
+            ticket.logits.clear()
+            for batch, tokens, places in zip(ticket.batches, chosen, going, strict=True):
+                batch.advance(tokens, places)
+                if places:
+                    floor.rows.join(batch)
+            ticket.tell_columns()
+        except Exception as error:
+            ticket.news.put(error)
+            floor.remove(ticket)
         else:
-            active[0].batch.advance(chosen[0], going[0])
+            floor.remove_finished()
+
+    def _step(self, floor: "_Floor") -> None:
+        def write() -> dict[int, tuple[Tensor, list[int]]]:
+            logits = dict(zip(map(id, floor.rows.members), floor.rows.logits(), strict=True))
+            written = {}
+            for ticket in floor.tickets:
+                batches = [batch for batch in ticket.batches if id(batch) in logits]
+                if batches:
+                    results = ticket.run.write(batches, [logits[id(batch)] for batch in batches])
+                    written.update(zip(map(id, batches), zip(*results, strict=True), strict=True))
+            return written
+
+        written = self._decoder.on_step_cores(write)
+        chosen, going = zip(*(written[id(batch)] for batch in floor.rows.members), strict=True)
+        floor.rows.advance(list(chosen), list(going))
+        for ticket in floor.tickets:
+            if not ticket.unread:
+                ticket.tell_columns()
+        floor.remove_finished()
+
+
+class _Floor:
+    """Who is being served: their requests, and the rows that are written."""
+
+    def __init__(self, rows: SharedBatch | SeparateBatches) -> None:
+        self.rows = rows
+        self.tickets: list[_Ticket] = []
+
+    def remove(self, ticket: "_Ticket") -> None:
+        self.tickets.remove(ticket)
+        for batch in ticket.batches:
+            self.rows.leave(batch)
+
+    def remove_finished(self) -> None:
+        for ticket in [ticket for ticket in self.tickets if ticket.finished]:
+            self.tickets.remove(ticket)
+            ticket.news.put(None)
 
 
 class _Ticket:
     """One request on its way: what it wants, what it hears, whether its visitor has left."""
 
     def __init__(self, run: Run, should_stop: Callable[[], bool]) -> None:
-        self.run, self.count = run, len(run.columns)
+        self.run = run
+        self.batches: list[Batch] = []
+        self.unread: deque[Batch] = deque()  # those whose prompts are still to be read
         self.news: SimpleQueue[object] = SimpleQueue()  # columns, a place in the queue, an error, None for the end
         self.left = False
-        self.batch: Batch | None = None
+        self.logits: list[Tensor] = []  # of the prompts read so far
         self._should_stop, self._place = should_stop, -1
+
+    @property
+    def rows(self) -> int:
+        """How many rows it takes up, or will."""
+        return sum(len(batch.rows) for batch in self.batches) if self.batches else self.run.rows
+
+    @property
+    def finished(self) -> bool:
+        return not self.unread and not any(batch.rows for batch in self.batches)
 
     def tell(self, place: int) -> None:
         if place != self._place:
             self._place = place
             self.news.put(place)
+
+    def tell_columns(self) -> None:
+        self.news.put(list(self.run.columns))
 
     def is_over(self) -> bool:
         """Whether nobody wants more of it; ends it for the visitor, too."""
@@ -182,25 +254,11 @@ class _Ticket:
             self.news.put(None)
         return stop
 
-    def begin(self, decoder: Decoder) -> bool:
-        """Read the prompt and write the first token; whether rows go on. An error is the visitor's alone."""
-        try:
-            self.run.start()
-            self.batch = Batch(decoder, self.run.ids, self.run.additions, self.count)
-            chosen = self.choose(self.batch.logits())
-            self.batch.advance(chosen, self.record(chosen))
-        except Exception as error:
-            self.news.put(error)
-            return False
-        return bool(self.batch.rows)
+    def begin(self, decoder: Decoder) -> None:
+        self.run.start()
+        self.batches = self.run.batches(decoder)
+        self.unread.extend(self.batches)
 
-    def choose(self, logits: Tensor) -> Tensor:
-        return self.run.choose(self.batch.tokens, logits)
-
-    def record(self, chosen: Tensor) -> list[int]:
-        """Write down the tokens and tell the visitor; returns the places of the rows that go on."""
-        going = self.run.record(self.batch.rows, chosen)
-        self.news.put(list(self.run.columns))
-        if not going:
-            self.news.put(None)
-        return going
+    def read(self) -> None:
+        """Read one more prompt."""
+        self.logits.append(self.unread.popleft().logits())

@@ -14,7 +14,7 @@ Whether a model can be run so is found out once, against the plain forward pass;
 import inspect
 import threading
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 import torch
@@ -42,6 +42,7 @@ class Decoder:
         shares_prompt: whether the prompt is read once for all rows.
         kl: mean KL divergence in nats of the step network's next tokens from the model's, over a sentence; 0 for the
             model's own weights.
+        lays_together: whether rows of different prompts can be one batch; None until `shared_batch` has tried.
         why_full: why float16 weights were asked for and are not in use; empty otherwise.
     """
 
@@ -49,10 +50,12 @@ class Decoder:
         self.network, self.blocks, self.device = model.network, model.blocks, model.device
         self.step_network, self.step_blocks = self.network, self.blocks
         self.kl, self.why_full = 0.0, ""
+        self.hidden_size = model.hidden_size
+        self.lays_together: bool | None = None
         parameters = inspect.signature(model.network.forward).parameters
         self.head_once = {"logits_to_keep": 1} if "logits_to_keep" in parameters else {}
         self.shares_prompt = False
-        self.shares_prompt = self.on_step_cores(lambda: self._can_share(model.hidden_size))
+        self.shares_prompt = self.on_step_cores(lambda: self._can_share())
         if weights == "float16":
             self._lighten(model)
 
@@ -61,14 +64,14 @@ class Decoder:
         return on_one_core(function) if self.device.type == "cpu" else function()
 
     @torch.inference_mode()
-    def _can_share(self, hidden_size: int) -> bool:
+    def _can_share(self) -> bool:
         """Whether one row for the prompt gives what a row for each column gives, for a prompt and two more tokens."""
         ids = probe_ids(self.network)
-        push = torch.randn(2, hidden_size, generator=torch.Generator().manual_seed(0)).to(self.device)
+        push = torch.randn(2, self.hidden_size, generator=torch.Generator().manual_seed(0)).to(self.device)
         additions = {"all": {len(self.blocks) // 2: push}, "answer": {}}
         tolerance = 1e-3 if self.network.dtype == torch.float32 else 5e-2
         try:
-            plain, shared = Batch(self, ids, additions, 2), Batch(self, ids, additions, 2)
+            plain, shared = (Batch(self, ids, additions, range(2)) for _ in range(2))
             shared.shares_prompt = True
             for token in ids[:3]:
                 want, got = plain.logits(), shared.logits()
@@ -95,16 +98,16 @@ class Batch:
     """Rows that answer one prompt: their tokens, key-value cache and additions. A finished row leaves all three.
 
     Attributes:
-        rows: which columns are still written, in the order of the batch.
+        rows: numbers of the rows still written, in the order of the batch.
         tokens: int64 [rows, positions], prompt and answers.
         cache: the key-value cache; None before the first pass, and for a model without one.
         additions: token scope -> layer -> float32 [rows, hidden_size].
     """
 
-    def __init__(self, decoder: Decoder, ids: list[int], additions: dict[str, Additions], count: int) -> None:
+    def __init__(self, decoder: Decoder, ids: list[int], additions: dict[str, Additions], rows: Sequence[int]) -> None:
         self.decoder, self.additions = decoder, additions
-        self.rows = list(range(count))
-        self.tokens = torch.tensor([ids] * count, device=decoder.device)  # one prompt for all: no padding
+        self.rows = list(rows)
+        self.tokens = torch.tensor([ids] * len(self.rows), device=decoder.device)  # one prompt for all: no padding
         self.cache = None
         self.shares_prompt = decoder.shares_prompt
         self._prompt_length = len(ids)

@@ -9,13 +9,23 @@ from torch import Tensor
 
 from steering.decoding import Batch, Decoder, decoder_of
 from steering.errors import SteeringError
-from steering.intervention import Additions, Setting, additions_for
+from steering.intervention import Setting, additions_for
 from steering.models import LanguageModel
 from steering.prompts import DEFAULT_SYSTEM_PROMPT, Conversation, conversation
 from steering.sampling import MAX_NEW_TOKENS, Sampling, SharedNoise
+from steering.shared_batch import rows_for
 from steering.vectors import TOKEN_SCOPES
 
-MAX_COLUMNS = 8
+MAX_COLUMNS = 16
+
+
+@dataclass(frozen=True)
+class TokenChance:
+    """One token: `text`, and its probability where it stands in the `untouched` and in the `steered` model."""
+
+    text: str
+    untouched: float
+    steered: float
 
 
 @dataclass(frozen=True)
@@ -27,6 +37,8 @@ class Column:
         text: the answer; `tokens`: how many tokens it has, the end-of-turn token counted.
         finished: whether the answer has ended (by itself, or at max_new_tokens).
         seconds: from the start of the run to this column's latest token.
+        trace: each token of the answer with its probability after those before it, untouched and steered, both
+            before sampling; empty unless the run is traced. The tokens' texts together are `text`.
     """
 
     setting: Setting
@@ -34,6 +46,7 @@ class Column:
     tokens: int = 0
     finished: bool = False
     seconds: float = 0.0
+    trace: tuple[TokenChance, ...] = ()
 
     @property
     def tokens_per_second(self) -> float:
@@ -65,7 +78,9 @@ def stream(
     *,
     system: str = DEFAULT_SYSTEM_PROMPT,
     before: Conversation = (),
+    histories: Sequence[Conversation] | None = None,
     sampling: Sampling | None = None,
+    trace: bool = False,
     should_stop: Callable[[], bool] = lambda: False,
     weights: str = "full",
     **sampling_options: float,
@@ -76,31 +91,55 @@ def stream(
     and no lock: a consumer may stop at any token by closing the generator, or through `should_stop`. On a CPU,
     `weights="float16"` writes about twice as fast with half a model's memory more (see `decoding.decoder_of`).
 
+    Args:
+        before: the turns before the prompt; `histories`: one conversation for each column, in its place.
+        trace: also tell each token's probability in the untouched model, which reads along (a row more for each
+            steered column).
+
     Raises SteeringError for an empty prompt, one longer than the context, an unsound setting or unknown weights.
     """
-    run = Run(model, prompt, columns, system, before, sampling or Sampling(**sampling_options))
+    run = Run(
+        model,
+        prompt,
+        columns,
+        system=system,
+        before=before,
+        histories=histories,
+        sampling=sampling or Sampling(**sampling_options),
+        trace=trace,
+    )
     return _decode(run, decoder_of(model, weights), should_stop)
 
 
 def _decode(run: "Run", decoder: Decoder, should_stop: Callable[[], bool]) -> Iterator[list[Column]]:
     run.start()
-    batch = Batch(decoder, run.ids, run.additions, len(run.columns))
+    batches = run.batches(decoder)
+    if should_stop():
+        return
+    chosen, going = run.write(batches, [batch.logits() for batch in batches])
+    rows = rows_for(decoder, len(batches))
+    for batch, tokens, places in zip(batches, chosen, going, strict=True):
+        batch.advance(tokens, places)
+        if places:
+            rows.join(batch)
+    yield list(run.columns)
 
-    def step() -> Tensor:
-        return run.choose(batch.tokens, batch.logits())
+    def step() -> tuple[list[Tensor], list[list[int]]]:
+        return run.write(rows.members, rows.logits())
 
-    while batch.rows and not should_stop():
-        chosen = step() if batch.reads_prompt else decoder.on_step_cores(step)
-        batch.advance(chosen, run.record(batch.rows, chosen))
+    while rows.members and not should_stop():
+        rows.advance(*decoder.on_step_cores(step))
         yield list(run.columns)
 
 
 class Run:
     """One visitor's request: checked when made, then what is written of it so far.
 
+    Its rows are the columns and, of a traced run, a shadow for each steered column: a row under the empty setting that
+    is made to write the column's tokens, so that its logits tell what the untouched model thinks of them.
+
     Attributes:
-        ids: the prompt as tokens; `additions`: token scope -> layer -> float32 [columns, hidden_size].
-        columns: the answers so far.
+        columns: the answers so far; `rows`: how many rows are written at first.
 
     Raises SteeringError for what `stream` raises it for.
     """
@@ -110,20 +149,33 @@ class Run:
         model: LanguageModel,
         prompt: str,
         settings: Sequence[Setting],
-        system: str,
-        before: Conversation,
+        *,
+        system: str = DEFAULT_SYSTEM_PROMPT,
+        before: Conversation = (),
+        histories: Sequence[Conversation] | None = None,
         sampling: Sampling,
+        trace: bool = False,
     ) -> None:
         sampling.check()
         if not 1 <= len(settings) <= MAX_COLUMNS:
             raise SteeringError(f"{len(settings)} columns were asked for; give 1 to {MAX_COLUMNS}.")
-        self.additions: dict[str, Additions] = {
-            scope: additions_for(model, settings, [scope]) for scope in TOKEN_SCOPES
-        }
-        self.ids = prompt_ids(model, prompt, system=system, before=before)
-        room = (model.context_length or len(self.ids) + MAX_NEW_TOKENS) - len(self.ids)
-        self.max_new_tokens = min(sampling.max_new_tokens, room)
+        befores = [before] * len(settings) if histories is None else list(histories)
+        if len(befores) != len(settings):
+            raise SteeringError(f"{len(befores)} histories were given for {len(settings)} columns; give one for each.")
         self.columns = [Column(setting) for setting in settings]
+        self._trace = trace
+        steered = [column for column, setting in enumerate(settings) if trace and any(setting.values())]
+        self._shadows = {column: len(settings) + place for place, column in enumerate(steered)}
+        self.rows = len(settings) + len(steered)
+        all_settings = [*settings, *({} for _ in steered)]
+        self._additions = {scope: additions_for(model, all_settings, [scope]) for scope in TOKEN_SCOPES}
+        self._prompts: dict[tuple[int, ...], list[int]] = {}  # rows that answer the same prompt are one batch
+        for row, before_row in enumerate([*befores, *(befores[column] for column in steered)]):
+            ids = prompt_ids(model, prompt, system=system, before=before_row)
+            self._prompts.setdefault(tuple(ids), []).append(row)
+        longest = max(map(len, self._prompts))
+        room = (model.context_length or longest + MAX_NEW_TOKENS) - longest
+        self.max_new_tokens = min(sampling.max_new_tokens, room)
         self._written: list[list[int]] = [[] for _ in settings]
         self._tokenizer, self._stop_tokens = model.tokenizer, model.stop_tokens
         self._noise = SharedNoise(sampling.seed) if sampling.temperature > 0 else None
@@ -134,28 +186,62 @@ class Run:
         """Count seconds from now."""
         self._began = time.perf_counter()
 
-    @torch.inference_mode()
-    def choose(self, tokens: Tensor, logits: Tensor) -> Tensor:
-        """int64 [rows]: the next token of each row, after `tokens` [rows, positions]."""
-        scores = self._processors(tokens, logits)
-        if self._noise is not None:
-            scores = scores + self._noise.next(scores.shape[-1]).to(scores.device)
-        return scores.argmax(dim=-1)
+    def batches(self, decoder: Decoder) -> list[Batch]:
+        """The run's rows, before their prompts are read; batches have the rows' numbers."""
+        return [
+            Batch(
+                decoder,
+                list(ids),
+                {
+                    scope: {layer: additions[rows] for layer, additions in of_scope.items() if additions[rows].any()}
+                    for scope, of_scope in self._additions.items()
+                },
+                rows,
+            )
+            for ids, rows in self._prompts.items()
+        ]
 
-    def record(self, rows: Sequence[int], chosen: Tensor) -> list[int]:
-        """Write down each row's token; returns the places of the rows that go on."""
+    @torch.inference_mode()
+    def write(self, batches: Sequence[Batch], logits: Sequence[Tensor]) -> tuple[list[Tensor], list[list[int]]]:
+        """Choose and write down the next token of every row, from logits [rows, vocabulary] for each of the batches.
+
+        Returns for each batch its rows' tokens, int64 [rows], and the places of the rows that go on.
+        """
+        noise = None if self._noise is None else self._noise.next(logits[0].shape[-1]).to(logits[0].device)
+        picked: dict[int, int] = {}
+        for batch, rows in zip(batches, logits, strict=True):
+            scores = self._processors(batch.tokens, rows)
+            scores = scores if noise is None else scores + noise
+            picked.update(zip(batch.rows, scores.argmax(dim=-1).tolist(), strict=True))
+        picked.update({shadow: picked[column] for column, shadow in self._shadows.items() if column in picked})
+        chosen = [logits[0].new_tensor([picked[row] for row in batch.rows], dtype=torch.long) for batch in batches]
+        chances: dict[int, float] = {}
+        if self._trace:
+            for batch, rows, tokens in zip(batches, logits, chosen, strict=True):
+                log_probabilities = rows.gather(-1, tokens[:, None])[:, 0] - rows.logsumexp(-1)
+                chances.update(zip(batch.rows, log_probabilities.exp().tolist(), strict=True))
         seconds = time.perf_counter() - self._began
-        going = []
-        for place, (row, token) in enumerate(zip(rows, chosen.tolist(), strict=True)):
-            written = self._written[row]
-            written.append(token)
-            finished = token in self._stop_tokens or len(written) == self.max_new_tokens
-            text = self._tokenizer.decode(written, skip_special_tokens=True)
-            if not finished:
-                text = text.rstrip("\ufffd")  # half a character; the next token completes it
-                going.append(place)
-            self.columns[row] = Column(self.columns[row].setting, text, len(written), finished, seconds)
-        return going
+        ended = set()
+        for row in range(len(self.columns)):
+            if row in picked and self._record(row, picked[row], chances, seconds):
+                ended |= {row, self._shadows.get(row, row)}
+        going = [[place for place, row in enumerate(batch.rows) if row not in ended] for batch in batches]
+        return chosen, going
+
+    def _record(self, row: int, token: int, chances: dict[int, float], seconds: float) -> bool:
+        """Write down a column's token; whether the column has ended."""
+        before, written = self.columns[row], self._written[row]
+        written.append(token)
+        finished = token in self._stop_tokens or len(written) == self.max_new_tokens
+        text = self._tokenizer.decode(written, skip_special_tokens=True)
+        if not finished:
+            text = text.rstrip("\ufffd")  # half a character; the next token completes it
+        trace = before.trace
+        if self._trace:
+            told = TokenChance(text[len(before.text) :], chances[self._shadows.get(row, row)], chances[row])
+            trace = (*trace, told)
+        self.columns[row] = Column(before.setting, text, len(written), finished, seconds, trace)
+        return finished
 
 
 def prompt_ids(model: LanguageModel, prompt: str, *, system: str, before: Conversation = ()) -> list[int]:

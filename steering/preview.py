@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from steering.decoding import decoder_of, probe_ids
-from steering.generation import prompt_ids
+from steering.generation import TokenChance, prompt_ids
 from steering.intervention import Additions, Setting, additions_for, observed, placed, steered
 from steering.models import LanguageModel, with_hidden
 from steering.prompts import DEFAULT_SYSTEM_PROMPT, Conversation
@@ -24,15 +24,6 @@ from steering.twins import StandIn, twin
 from steering.vectors import TOKEN_SCOPES
 
 KEPT_PROMPTS = 8
-
-
-@dataclass(frozen=True)
-class TokenChance:
-    """One token: `text`, and its probability after the prompt in the `untouched` and in the `steered` model."""
-
-    text: str
-    untouched: float
-    steered: float
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,8 @@
-"""Rows of several prompts in one decode batch: they join after their prompt was read and leave when they end.
+"""Rows of several prompts decoded together: they join after their prompt was read and leave when they end.
 
-Rows are padded on the left to the longest, the padding masked out and positions counted without it, so that each row
-gives what it gives alone. The key-value caches are laid together, which only plain ones allow; whether a model's can be
-is found out by comparing.
+Rows of a shared batch are padded on the left to the longest, the padding masked out and positions counted without it,
+so that each row gives what it gives alone. The key-value caches are laid together, which only plain ones allow; whether
+a model's can be is found out by comparing. Where they cannot, batches are stepped one after another.
 """
 
 import torch
@@ -14,8 +14,37 @@ from steering.decoding import Batch, Decoder, probe_ids
 from steering.intervention import Additions, steered
 
 
+class SeparateBatches:
+    """Batches of one prompt each, stepped one after another: for any model, and the plain way for a single batch.
+
+    Attributes:
+        members: the batches, in the order of their rows.
+    """
+
+    def __init__(self) -> None:
+        self.members: list[Batch] = []
+
+    def join(self, batch: Batch) -> None:
+        """Take in a batch that has read its prompt."""
+        self.members.append(batch)
+
+    def logits(self) -> list[Tensor]:
+        """For each member: float32 [its rows, vocabulary] for the next token of every row."""
+        return [batch.logits() for batch in self.members]
+
+    def advance(self, chosen: list[Tensor], going: list[list[int]]) -> None:
+        """For each member: append its rows' tokens, keep only the rows at these places; one without any leaves."""
+        for batch, tokens, places in zip(self.members, chosen, going, strict=True):
+            batch.advance(tokens, places)
+        self.members = [batch for batch in self.members if batch.rows]
+
+    def leave(self, batch: Batch) -> None:
+        """Free a member's rows, if it has any."""
+        self.members = [member for member in self.members if member is not batch]
+
+
 class SharedBatch:
-    """Batches of one prompt each, stepped together.
+    """Batches of one prompt each, stepped together as one.
 
     Attributes:
         members: the batches, in the order of their rows.
@@ -118,17 +147,29 @@ def _padded(states: Tensor, length: int) -> Tensor:
     return pad(states, (0, 0, length - states.shape[2], 0))
 
 
+def rows_for(decoder: Decoder, count: int) -> SharedBatch | SeparateBatches:
+    """What steps `count` batches best."""
+    return SharedBatch(decoder) if count > 1 and lays_together(decoder) else SeparateBatches()
+
+
+def lays_together(decoder: Decoder) -> bool:
+    """Whether rows of different prompts can be decoded as one batch; tried out when first asked."""
+    if decoder.lays_together is None:
+        decoder.lays_together = decoder.on_step_cores(lambda: _can_lay_together(decoder))
+    return decoder.lays_together
+
+
 @torch.inference_mode()
-def can_share_batches(decoder: Decoder, hidden_size: int) -> bool:
-    """Whether rows of different prompts, laid together, give what each gives alone; tried on a few tokens."""
+def _can_lay_together(decoder: Decoder) -> bool:
+    """Whether rows of different prompts, laid together, give what each gives alone, on a few tokens."""
     ids = probe_ids(decoder.network)
-    pushes = torch.randn(2, 1, hidden_size, generator=torch.Generator().manual_seed(1)).to(decoder.device)
+    pushes = torch.randn(2, 1, decoder.hidden_size, generator=torch.Generator().manual_seed(1)).to(decoder.device)
     middle = len(decoder.blocks) // 2
     requests = [(ids, {"all": {middle: pushes[0]}, "answer": {}}), (ids[2:5], {"all": {}, "answer": {0: pushes[1]}})]
     tolerance = 1e-3 if decoder.network.dtype == torch.float32 else 5e-2
     try:
-        alone = [Batch(decoder, *request, 1) for request in requests]
-        joined, shared = [Batch(decoder, *request, 1) for request in requests], SharedBatch(decoder)
+        alone = [Batch(decoder, *request, [0]) for request in requests]
+        joined, shared = [Batch(decoder, *request, [0]) for request in requests], SharedBatch(decoder)
         for batch in (*alone, *joined):
             batch.logits()
             batch.advance(torch.tensor(ids[:1], device=decoder.device), [0])

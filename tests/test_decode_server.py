@@ -181,3 +181,14 @@ def test_a_thousand_requests_leave_nothing_behind(monkeypatch, no_hooks):
     assert threading.active_count() <= before  # fewer if a server of an earlier test ended
     assert not tickets and not server._waiting
     assert not [tensor for tensor in gc.get_objects() if type(tensor) is torch.Tensor and tensor.dim() == 4]
+
+
+def test_columns_with_histories_of_their_own_join_row_by_row(tiny):
+    server = DecodeServer(tiny)
+    histories = [[("user", "Hi"), ("assistant", "Yes.")], [("user", "Hi"), ("assistant", "No, never, not at all.")]]
+    settings, options = [{}, {vector(1): 2.0}], {"max_new_tokens": 9, "repetition_penalty": NO_REPEATS, "trace": True}
+    last = list(server.stream("Why?", settings, histories=histories, **options))[-1]
+    for column, setting, history in zip(last, settings, histories, strict=True):
+        (alone,) = generate(tiny, "Why?", [setting], before=history, **options)
+        assert texts([column]) == texts([alone])
+        assert [chance.text for chance in column.trace] == [chance.text for chance in alone.trace]

@@ -19,7 +19,7 @@ from steering.sampling import NucleusWarper
 def batch_of(model, settings, *, shares=None, weights="full"):
     decoder = decoder_of(model, weights)
     additions = {scope: additions_for(model, settings, [scope]) for scope in ("all", "answer")}
-    batch = Batch(decoder, prompt_ids(model)[0].tolist(), additions, len(settings))
+    batch = Batch(decoder, prompt_ids(model)[0].tolist(), additions, range(len(settings)))
     if shares is not None:
         batch.shares_prompt = shares
     return batch

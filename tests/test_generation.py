@@ -13,7 +13,7 @@ from tiny_models import tiny_model
 from steering.decoding import decoder_of
 from steering.errors import SteeringError
 from steering.generation import Column, Sampling, SharedNoise, generate, setting_title, stream
-from steering.intervention import steered
+from steering.intervention import additions_for, steered
 from steering.models import hidden_of, with_hidden
 from steering.prompts import conversation
 from steering.vectors import SteeringVector
@@ -428,7 +428,7 @@ def test_bad_input_is_refused_at_once(tiny):
     refused("empty", tiny, " \n\t")
     refused("at most 512", tiny, "long " * 200)
     refused("0 columns", tiny, columns=[])
-    refused("9 columns", tiny, columns=[{}] * 9)
+    refused("17 columns", tiny, columns=[{}] * 17)
     refused("hidden size 16", tiny, columns=[{}, {vector(1, hidden_size=16): 1.0}])
     refused("layer 4", tiny, columns=[{vector(4): 1.0}])
     refused("(?i)multiplier nan", tiny, columns=[{vector(1): math.nan}])
@@ -456,3 +456,35 @@ def test_bad_input_is_refused_at_once(tiny):
 )
 def test_sampling_out_of_range(options, tiny):
     refused(next(iter(options)).replace("_", " "), tiny, **options)
+
+
+@pytest.mark.parametrize("architecture", ["llama", "gemma2", "mamba"])
+def test_a_trace_tells_what_both_models_think_of_each_token(architecture):
+    model = tiny_model(architecture)
+    settings = [{}, {vector(1): 2.0}, {vector(2, seed=1): -1.5, vector(0, seed=2): 0.5}]
+    options = {"max_new_tokens": 6, "repetition_penalty": NO_REPEATS}
+    columns = generate(model, PROMPT, settings, trace=True, **options)
+    assert [column.text for column in columns] == [c.text for c in generate(model, PROMPT, settings, **options)]
+    prompt = prompt_ids(model)[0].tolist()
+    for column, setting in zip(columns, settings, strict=True):
+        assert "".join(chance.text for chance in column.trace) == column.text
+        assert len(column.trace) == column.tokens
+        written = by_transformers(model, setting, **options)[0]
+        ids = torch.tensor([prompt + written])
+        for which, additions in (("untouched", {}), ("steered", additions_for(model, [setting]))):
+            with torch.inference_mode(), steered(model.blocks, additions):
+                log_probabilities = model.network(ids).logits[0].float().log_softmax(-1)
+            want = [log_probabilities[len(prompt) - 1 + i, token].exp() for i, token in enumerate(written)]
+            got = [getattr(chance, which) for chance in column.trace]
+            torch.testing.assert_close(torch.tensor(got), torch.stack(want), rtol=1e-2, atol=1e-6)
+
+
+def test_each_column_goes_on_from_its_own_history(tiny):
+    histories = [[("user", "Hi"), ("assistant", "Yes.")], [], [("user", "Hi"), ("assistant", "Yes.")]]
+    settings = [{}, {vector(1): 2.0}, {vector(1): 1.0}]
+    options = {"max_new_tokens": 7, "repetition_penalty": NO_REPEATS}
+    together = generate(tiny, PROMPT, settings, histories=histories, **options)
+    for column, setting, history in zip(together, settings, histories, strict=True):
+        assert column.text == generate(tiny, PROMPT, [setting], before=history, **options)[0].text
+    with pytest.raises(SteeringError, match="2 histories were given for 3 columns"):
+        generate(tiny, PROMPT, settings, histories=histories[:2])
