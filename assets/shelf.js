@@ -1,12 +1,22 @@
-const mark = () => element.querySelectorAll('button').forEach((button) => {
-  button.parentElement.setAttribute('aria-selected', String(button.dataset.slug === props.value.selected));
-});
-element.addEventListener('click', (event) => {
+// The vectors on the shelf, as a list to choose from.
+const list = h('ul', { class: 'shelf', role: 'listbox', 'aria-label': 'Vectors on the shelf' });
+element.replaceChildren(list);
+const render = () => {
+  const { items, selected } = props.value;
+  const focused = document.activeElement && list.contains(document.activeElement);
+  list.replaceChildren(...(items.length ? items.map((item) => h('li', { role: 'option', 'aria-selected': String(item.slug === selected) },
+    h('button', { type: 'button', 'data-slug': item.slug },
+      h('b', {}, item.name), h('span', { class: 'tag' }, item.tag), h('small', {}, item.behavior),
+      item.misfit ? h('small', { class: 'misfit' }, item.misfit) : null)))
+    : [h('li', { class: 'note' }, 'The shelf is empty.')]));
+  if (focused) list.querySelector('[aria-selected="true"] button')?.focus();
+};
+list.addEventListener('click', (event) => {
   const button = event.target.closest('button[data-slug]');
   if (!button) return;
   props.value = { ...props.value, selected: button.dataset.slug };
-  mark();
+  render();
   trigger('select');
 });
-watch('value', mark);
-mark();
+watch('value', render);
+render();

@@ -52,21 +52,18 @@ class DecodeServer:
         columns: Sequence[Setting] = ({},),
         *,
         should_stop: Callable[[], bool] = lambda: False,
-        on_wait: Callable[[int], None] = lambda place: None,
         sampling: Sampling | None = None,
         system: str = DEFAULT_SYSTEM_PROMPT,
         before: Conversation = (),
         histories: Sequence[Conversation] | None = None,
         trace: bool = False,
         **sampling_options: float,
-    ) -> Iterator[list[Column]]:
+    ) -> Iterator[list[Column] | int]:
         """As `generation.stream`: all columns after each token; bad input raises SteeringError at once.
 
-        The request queues up when the first snapshot is asked for, which raises SteeringError if the queue is full.
+        The request queues up when the first item is asked for, which raises SteeringError if the queue is full. While
+        it waits its place in the queue is yielded, 1 for the next, whenever it changes; 0 when it is served.
         Closing the generator, or `should_stop` (called by the decoding thread), frees its rows within one token.
-
-        Args:
-            on_wait: told the request's place in the queue, 1 for the next, whenever it changes; 0 when it is served.
         """
         run = Run(
             self.model,
@@ -78,18 +75,15 @@ class DecodeServer:
             sampling=sampling or Sampling(**sampling_options),
             trace=trace,
         )
-        return self._follow(_Ticket(run, should_stop), on_wait)
+        return self._follow(_Ticket(run, should_stop))
 
-    def _follow(self, ticket: "_Ticket", on_wait: Callable[[int], None]) -> Iterator[list[Column]]:
+    def _follow(self, ticket: "_Ticket") -> Iterator[list[Column] | int]:
         self._enter(ticket)
         try:
             while (news := ticket.news.get()) is not None:
                 if isinstance(news, BaseException):
                     raise news
-                if isinstance(news, int):
-                    on_wait(news)
-                else:
-                    yield news
+                yield news
         finally:
             ticket.left = True
             with self._changed:

@@ -574,7 +574,7 @@ def test_a_port_that_is_taken(steering, monkeypatch):
         ("generate --prompt Hi --seed -1", "seed is -1"),
         ("generate --prompt _ --model MODEL", "The prompt is empty"),
         ("generate --prompt Hi --column WIDE=1 --model MODEL", "hidden size 7"),
-        ("generate --prompt Hi --model MODEL" + " --column _" * 9, "9 columns"),
+        ("generate --prompt Hi --model MODEL" + " --column _" * 17, "17 columns"),
         ("show bold", "no vector 'bold' on the shelf"),
         ("import none.pt", "none.pt: there is no such file"),
         ("import PAIRS", "pairs.csv: cannot read this kind of file"),

@@ -1,5 +1,6 @@
 """Requests that share a decode batch give what each gives alone, whoever joins, ends, stops or fails meanwhile."""
 
+import contextlib
 import gc
 import random
 import threading
@@ -31,10 +32,21 @@ def texts(columns):
     return [(column.text, column.tokens, column.finished) for column in columns]
 
 
+def shots_of(server, *args, **options):
+    """All columns after each token, without the places in the queue."""
+    stream = server.stream(*args, **options)
+
+    def shots():
+        with contextlib.closing(stream):
+            yield from (news for news in stream if not isinstance(news, int))
+
+    return shots()
+
+
 def visit(server, number, found, wait=0.0):
     prompt, columns, options = REQUESTS[number]
     time.sleep(wait)
-    for shot in server.stream(prompt, columns, **{"repetition_penalty": NO_REPEATS, **options}):
+    for shot in shots_of(server, prompt, columns, **{"repetition_penalty": NO_REPEATS, **options}):
         found[number] = shot
 
 
@@ -61,7 +73,7 @@ def test_rows_of_a_shared_batch_are_what_each_request_gives_alone(architecture):
 
 def test_requests_join_while_others_run(tiny):
     server = DecodeServer(tiny)
-    first = server.stream("Hello", [{}], max_new_tokens=60, repetition_penalty=NO_REPEATS)
+    first = shots_of(server, "Hello", [{}], max_new_tokens=60, repetition_penalty=NO_REPEATS)
     shots = [next(first)]
     found = together(server, waits=(0, 0.01, 0.03, 0.05))
     shots += first
@@ -78,22 +90,27 @@ def slowed(monkeypatch, model, seconds=0.01):
     monkeypatch.setattr(model.blocks[0], "forward", lambda *a, **k: time.sleep(seconds) or forward(*a, **k))
 
 
+def filter_places(news):
+    return [one for one in news if isinstance(one, int)]
+
+
 def test_the_queue_is_bounded_and_tells_the_place(monkeypatch):
     model = tiny_model()
     server = DecodeServer(model, max_rows=2, max_waiting=2)
     slowed(monkeypatch, model)
     options = {"max_new_tokens": 12, "repetition_penalty": NO_REPEATS}
-    running = server.stream("Hello", [{}, {}], **options)
+    running = shots_of(server, "Hello", [{}, {}], **options)
     next(running)
     places = {1: [], 2: []}
     threads = []
     for number in places:
-        shots = server.stream("Hello", [{}, {}], on_wait=places[number].append, **options)
-        threads.append(threading.Thread(target=lambda shots=shots: list(shots)))
+        news = server.stream("Hello", [{}, {}], **options)
+        keep = places[number]
+        threads.append(threading.Thread(target=lambda news=news, keep=keep: keep.extend(filter_places(news))))
         threads[-1].start()
         time.sleep(0.03)
     with pytest.raises(SteeringError, match="2 requests are waiting already; try again in a minute."):
-        next(server.stream("Hello", **options))
+        next(shots_of(server, "Hello", **options))
     assert len(list(running)) > 1
     for thread in threads:
         thread.join(timeout=60)
@@ -106,14 +123,17 @@ def test_closing_and_stopping_free_the_rows_within_a_token(monkeypatch):
     slowed(monkeypatch, model)
     options = {"max_new_tokens": 400, "repetition_penalty": NO_REPEATS}
     stop = threading.Event()
-    closed, stopped = server.stream("Hello", **options), server.stream("Hello", should_stop=stop.is_set, **options)
+    closed, stopped = (
+        shots_of(server, "Hello", **options),
+        shots_of(server, "Hello", should_stop=stop.is_set, **options),
+    )
     next(closed)
     closed.close()
     next(stopped)
     stop.set()
     assert len(list(stopped)) <= 2
     began = time.perf_counter()
-    assert texts(list(server.stream("Hello", max_new_tokens=2))[-1]) == texts(
+    assert texts(list(shots_of(server, "Hello", max_new_tokens=2))[-1]) == texts(
         generate(model, "Hello", max_new_tokens=2)
     )
     assert time.perf_counter() - began < 10  # 400 tokens were not waited for
@@ -122,7 +142,7 @@ def test_closing_and_stopping_free_the_rows_within_a_token(monkeypatch):
 def test_an_error_of_the_model_reaches_all_and_the_server_goes_on(monkeypatch, no_hooks):
     model = tiny_model()
     server = DecodeServer(model)
-    shots = server.stream("Hello", [{vector(1): 1.0}], max_new_tokens=400, repetition_penalty=NO_REPEATS)
+    shots = shots_of(server, "Hello", [{vector(1): 1.0}], max_new_tokens=400, repetition_penalty=NO_REPEATS)
     slowed(monkeypatch, model)
     next(shots)
     with monkeypatch.context() as patch:
@@ -130,9 +150,9 @@ def test_an_error_of_the_model_reaches_all_and_the_server_goes_on(monkeypatch, n
         with pytest.raises(ZeroDivisionError):
             list(shots)
         with pytest.raises(ZeroDivisionError):
-            next(server.stream("Hello"))
+            next(shots_of(server, "Hello"))
     assert no_hooks(model)
-    assert texts(list(server.stream("Hello"))[-1]) == texts(generate(model, "Hello"))
+    assert texts(list(shots_of(server, "Hello"))[-1]) == texts(generate(model, "Hello"))
 
 
 def test_bad_input_is_refused_at_once(tiny):
@@ -159,7 +179,7 @@ def test_a_thousand_requests_leave_nothing_behind(monkeypatch, no_hooks):
 
     def visitor(requests):
         for how in requests:
-            shots = server.stream("Hi", [{}, {one: 1.0}], max_new_tokens=4, should_stop=lambda how=how: how == 0)
+            shots = shots_of(server, "Hi", [{}, {one: 1.0}], max_new_tokens=4, should_stop=lambda how=how: how == 0)
             for count, _ in enumerate(shots):
                 if count >= how:
                     break
@@ -187,7 +207,7 @@ def test_columns_with_histories_of_their_own_join_row_by_row(tiny):
     server = DecodeServer(tiny)
     histories = [[("user", "Hi"), ("assistant", "Yes.")], [("user", "Hi"), ("assistant", "No, never, not at all.")]]
     settings, options = [{}, {vector(1): 2.0}], {"max_new_tokens": 9, "repetition_penalty": NO_REPEATS, "trace": True}
-    last = list(server.stream("Why?", settings, histories=histories, **options))[-1]
+    last = list(shots_of(server, "Why?", settings, histories=histories, **options))[-1]
     for column, setting, history in zip(last, settings, histories, strict=True):
         (alone,) = generate(tiny, "Why?", [setting], before=history, **options)
         assert texts([column]) == texts([alone])

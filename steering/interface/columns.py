@@ -1,62 +1,118 @@
 """Answers side by side, as cards that fill while the model writes."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import gradio as gr
 
-from steering import paths
+from steering.errors import SteeringError
 from steering.generation import Column
+from steering.interface.widgets import widget
+from steering.prompts import Conversation
 
 UPDATES_PER_SECOND = 12  # a reader sees no more, and a browser is not kept busy
+MOST_TURNS = 20
+LONGEST_TURN = 20_000  # characters
+
+Card = dict[str, Any]
 
 
 def columns_panel(value: dict[str, Any] | None = None, **options: Any) -> gr.HTML:
-    """Value: {"columns": [{title, kind, text, foot, writing}], "note": text above them, "problem": what went wrong}."""
-    template = (paths.shipped("assets") / "columns.html").read_text(encoding="utf-8")
-    return gr.HTML(value or message(), html_template=template, js_on_load="", **options)
+    """Value: {"columns": [card], "strip": the active slider's range or None, "turns": [{user, answers}], "asked": the
+    prompt now answered, "note": text above them, "problem": what went wrong, "marks": whether words are marked}.
+
+    A card is what `card` makes. Fires `edit` with the number of a turn in "edit".
+    """
+    return widget(value or message(), "columns", **options)
 
 
-def message(note: str = "", problem: str = "") -> dict[str, Any]:
+def message(note: str = "", problem: str = "", **more: Any) -> dict[str, Any]:
     """No columns, only words."""
-    return {"columns": [], "note": note, "problem": problem}
-
-
-def cards(columns: Sequence[Column], kinds: Sequence[str], note: str = "", *, stopped: bool = False) -> dict[str, Any]:
-    """Columns as the page shows them; `kinds` colours them (baseline, setting, opposite, pin)."""
-    return {
-        "columns": [
-            {
-                "title": column.title,
-                "kind": kind,
-                "text": column.text,
-                "foot": _foot(column, stopped),
-                "writing": not column.finished and not stopped,
-            }
-            for column, kind in zip(columns, kinds, strict=True)
-        ],
+    return {"columns": [], "strip": None, "turns": [], "asked": "", "marks": False} | {
         "note": note,
-        "problem": "",
+        "problem": problem,
+        **more,
     }
 
 
-def throttled(snapshots: Iterator[list[Column]]) -> Iterator[list[Column]]:
-    """At most `UPDATES_PER_SECOND` of the snapshots, the first and the last always."""
+def card(id: str, kind: str, title: str, column: Column | None, *, stopped: bool = False, warning: str = "") -> Card:
+    """One column as the page shows it; `kind` colours it (baseline, setting, opposite, pin)."""
+    written = {"text": "", "pieces": None} if column is None else {"text": column.text, "pieces": pieces(column)}
+    finished = column is not None and column.finished
+    return {
+        "id": id,
+        "kind": kind,
+        "title": title,
+        **written,
+        "foot": _foot(column, stopped),
+        "warning": warning,
+        "writing": not finished and not stopped,
+        "done": finished,
+    }
+
+
+def cards(columns: Sequence[Column], kinds: Sequence[str], note: str = "") -> dict[str, Any]:
+    """A whole value for columns that need nothing but a title and a colour."""
+    shown = [card(f"{kind}:{i}", kind, c.title, c) for i, (c, kind) in enumerate(zip(columns, kinds, strict=True))]
+    return message(note, columns=shown)
+
+
+def pieces(column: Column) -> list[list[Any]] | None:
+    """[text, untouched, steered] of every token of a traced column; None for one that is not."""
+    if not column.trace:
+        return None
+    return [[chance.text, float(f"{chance.untouched:.3g}"), float(f"{chance.steered:.3g}")] for chance in column.trace]
+
+
+def throttled(
+    news: Iterable[list[Column] | int], per_second: float = UPDATES_PER_SECOND
+) -> Iterator[list[Column] | int]:
+    """At most so many of the snapshots, the first and the last always, and every place in the queue."""
     shown = 0.0
     pending = None
-    for snapshot in snapshots:
-        if time.monotonic() - shown >= 1 / UPDATES_PER_SECOND:
+    for item in news:
+        if isinstance(item, int):
+            yield item
+        elif time.monotonic() - shown >= 1 / per_second:
             shown, pending = time.monotonic(), None
-            yield snapshot
+            yield item
         else:
-            pending = snapshot
+            pending = item
     if pending is not None:
         yield pending
 
 
-def _foot(column: Column, stopped: bool) -> str:
-    if not column.tokens:
+def read_turns(value: Any) -> list[dict[str, Any]]:
+    """The conversation so far, from a value a browser sent: [{"user": text, "answers": {column id: text}}]."""
+    try:
+        turns = [
+            {
+                "user": str(turn["user"])[:LONGEST_TURN],
+                "answers": {str(id)[:20]: str(text)[:LONGEST_TURN] for id, text in list(turn["answers"].items())[:16]},
+            }
+            for turn in (value or {}).get("turns") or []
+        ]
+    except (KeyError, TypeError, AttributeError) as error:
+        raise SteeringError("The conversation sent is unreadable; reload the page.") from error
+    if len(turns) > MOST_TURNS:
+        raise SteeringError(f"The conversation has {len(turns)} turns and {MOST_TURNS} are the most; start a new one.")
+    return turns
+
+
+def history(turns: Sequence[dict[str, Any]], id: str) -> Conversation:
+    """The turns as one column lived them; a column that was not there then takes over the setting's, or another's."""
+    told: list[tuple[str, str]] = []
+    for turn in turns:
+        answers = turn["answers"]
+        said = next((answers[name] for name in (id, "setting", "baseline") if name in answers), None)
+        told.append(("user", turn["user"]))
+        told.append(("assistant", next(iter(answers.values()), "") if said is None else said))
+    return told
+
+
+def _foot(column: Column | None, stopped: bool) -> str:
+    if column is None or not column.tokens:
         return "waiting for the first word" if not stopped else "stopped"
     ending = " · stopped" if stopped and not column.finished else ""
     return f"{column.tokens} tokens · {column.tokens_per_second:.0f} per second{ending}"

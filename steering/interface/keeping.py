@@ -8,7 +8,7 @@ import gradio as gr
 from steering.errors import SteeringError
 from steering.interface import words
 from steering.interface.charts import loss_chart, margin_chart
-from steering.interface.mixer import mixer_value, read_mixer
+from steering.interface.mixer import Mixer, mixer_value, read_mixer
 from steering.interface.studio import Studio
 from steering.vectors import SteeringVector
 
@@ -33,8 +33,8 @@ class Keeping:
             entry = self.studio.library.add(fresh)
             if draft:
                 self.studio.library.drafts.discard(draft)
-            multipliers, pins, _ = read_mixer(mixer)
-            panel = mixer_value(self.studio, {entry.slug: fresh.default_multiplier}, pins, entry.slug)
+            pins = read_mixer(mixer).pins
+            panel = mixer_value(self.studio, Mixer({entry.slug: fresh.default_multiplier}, pins, entry.slug))
         except SteeringError as error:
             return words.problem(str(error)), SKIP, SKIP, SKIP
         text = words.note(f"Saved as {entry.vector.name}. Its slider is on the Playground, set to +1.")

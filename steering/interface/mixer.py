@@ -1,60 +1,83 @@
 """The panel of sliders, one per vector, and the pinned settings: one component, so that a drag sends one event."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import gradio as gr
 
-from steering import paths
 from steering.errors import SteeringError
-from steering.generation import MAX_COLUMNS
+from steering.interface.links import Pin
 from steering.interface.studio import Studio
+from steering.interface.widgets import widget
 from steering.intervention import Setting
 from steering.library import Entry
 from steering.vectors import check_multiplier
 
 RANGE, STEP = 3.0, 0.25
+MAX_COLUMNS = 8
 MAX_PINS = MAX_COLUMNS - 3  # baseline, setting and opposite come first
+HIDEABLE = ("baseline", "setting", "opposite")
 
 Multipliers = dict[str, float]  # slug -> multiplier
 
 
-def mixer_panel(value: dict[str, Any], **options: Any) -> gr.HTML:
-    """Value: {"sliders": [{slug, name, behavior, multiplier}], "pins": [{setting, title}], "active": slug}.
+@dataclass(frozen=True)
+class Mixer:
+    """The panel as a browser has it.
 
-    Fires `release` when a multiplier or a pin changed, not while a slider is dragged.
+    Attributes:
+        multipliers: those other than 0, by slug; `active`: slug of the slider moved last, or empty.
+        pins: settings frozen as columns; `hidden`: columns of the comparison that were removed.
     """
-    assets = paths.shipped("assets")
-    return gr.HTML(
-        value,
-        html_template=(assets / "mixer.html").read_text(encoding="utf-8"),
-        js_on_load=(assets / "mixer.js").read_text(encoding="utf-8"),
-        max_pins=MAX_PINS,
-        **options,
-    )
+
+    multipliers: Multipliers = field(default_factory=dict)
+    pins: Sequence[Pin] = ()
+    active: str = ""
+    hidden: Sequence[str] = ()
 
 
-def mixer_value(studio: Studio, multipliers: Multipliers, pins: list[Multipliers], active: str = "") -> dict[str, Any]:
+def mixer_panel(value: dict[str, Any], **options: Any) -> gr.HTML:
+    """Value: {"sliders": [{slug, name, behavior, multiplier}], "pins": [{setting, title, name}], "active": slug,
+    "hidden": [column id], "range", "step", "max_pins", "model"}.
+
+    Fires `release` when a multiplier or the columns changed, not while a slider is dragged.
+    """
+    return widget(value, "mixer", **options)
+
+
+def mixer_value(studio: Studio, mixer: Mixer) -> dict[str, Any]:
     """The panel for the vectors now on the shelf that fit the model."""
     entries = fitting(studio)
     names = {entry.slug: entry.vector.name for entry in entries}
-    kept = [{slug: m for slug, m in pin.items() if slug in names} for pin in pins][:MAX_PINS]
+    kept = [Pin({s: m for s, m in pin.setting.items() if s in names}, pin.name) for pin in mixer.pins]
     return {
         "sliders": [
             {
                 "slug": entry.slug,
                 "name": entry.vector.name,
                 "behavior": entry.vector.behavior,
-                "multiplier": _clamped(multipliers.get(entry.slug, 0.0)),
+                "multiplier": _clamped(mixer.multipliers.get(entry.slug, 0.0)),
             }
             for entry in entries
         ],
         "pins": [
-            {"setting": pin, "title": ", ".join(f"{names[s]} {m:+g}" for s, m in pin.items())} for pin in kept if pin
+            {"setting": pin.setting, "title": title_of(pin.setting, names), "name": pin.name}
+            for pin in kept[:MAX_PINS]
+            if pin.setting
         ],
-        "active": active if active in names else "",
+        "active": mixer.active if mixer.active in names else "",
+        "hidden": [id for id in mixer.hidden if id in HIDEABLE],
         "range": RANGE,
         "step": STEP,
+        "max_pins": MAX_PINS,
+        "model": studio.model.name,
     }
+
+
+def title_of(multipliers: Multipliers, names: dict[str, str]) -> str:
+    """`cheerful +1.5, formal -1`, or `baseline`."""
+    return ", ".join(f"{names.get(slug, slug)} {m:+g}" for slug, m in multipliers.items() if m) or "baseline"
 
 
 def fitting(studio: Studio) -> list[Entry]:
@@ -68,18 +91,19 @@ def fitting(studio: Studio) -> list[Entry]:
     return [entry for entry in studio.library.entries() if fits(entry)]
 
 
-def read_mixer(value: Any) -> tuple[Multipliers, list[Multipliers], str]:
-    """Multipliers other than 0, pins, and the slider last moved, from a value a browser sent: nothing is trusted."""
+def read_mixer(value: Any) -> Mixer:
+    """The panel from a value a browser sent: nothing is trusted."""
     try:
         multipliers = {str(s["slug"]): _clamped(s["multiplier"]) for s in value["sliders"]}
         pins = [
-            {str(slug): check_multiplier(m) for slug, m in pin["setting"].items()}
+            Pin({str(slug): check_multiplier(m) for slug, m in pin["setting"].items()}, str(pin.get("name") or "")[:60])
             for pin in value.get("pins", [])[:MAX_PINS]
         ]
+        hidden = [str(id) for id in value.get("hidden", []) if id in HIDEABLE]
         active = str(value.get("active") or "")
     except (KeyError, TypeError, AttributeError) as error:
         raise SteeringError("The sliders sent something unreadable; reload the page.") from error
-    return {slug: m for slug, m in multipliers.items() if m}, pins, active
+    return Mixer({slug: m for slug, m in multipliers.items() if m}, pins, active, hidden)
 
 
 def setting_of(studio: Studio, multipliers: Multipliers) -> Setting:

@@ -7,7 +7,7 @@ import gradio as gr
 import torch
 
 from steering import paths
-from steering.interface import playground, train, vectors
+from steering.interface import api, playground, train, vectors
 from steering.interface.studio import Studio
 from steering.interface.theme import theme
 from steering.library import Library
@@ -44,6 +44,7 @@ def build(model: LanguageModel, library: Library | None = None) -> gr.Blocks:
                 train.build(studio, page, tabs, play)
             with gr.Tab("Vectors", id="vectors"):
                 vectors.build(studio, page, play)
+        api.document(studio)
         page.unload(studio.runs.forget)
         page.unload(studio.training_runs.forget)
     page.queue(max_size=WAITING_ROOM, default_concurrency_limit=8)

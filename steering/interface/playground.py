@@ -1,44 +1,48 @@
-"""The Playground tab: drag a slider, read the answers side by side."""
+"""The Playground tab: drag a slider, read the answers side by side. Layout here, work in answering.py."""
 
+import random
 from collections.abc import Iterator
-from dataclasses import dataclass
+from contextlib import closing
+from dataclasses import dataclass, fields
 from typing import Any
 
 import gradio as gr
 
+from steering import paths
 from steering.errors import SteeringError
-from steering.generation import MAX_COLUMNS, Sampling, generate, stream
 from steering.interface import links
-from steering.interface.columns import cards, columns_panel, message, throttled
-from steering.interface.mixer import Multipliers, fitting, mixer_panel, mixer_value, read_mixer, setting_of
-from steering.interface.studio import TURN, Studio
+from steering.interface.answering import answer
+from steering.interface.columns import MOST_TURNS, columns_panel, message, read_turns
+from steering.interface.controls import (
+    COMPARE,
+    DEFAULT_TOKENS,
+    LARGEST_SEED,
+    LONGEST_PROMPT,
+    RANGES,
+    SWEEP,
+    Controls,
+)
+from steering.interface.mixer import Mixer, fitting, mixer_panel, mixer_value, read_mixer
+from steering.interface.next_word import next_word_panel
+from steering.interface.presets import PRESETS, Preset
+from steering.interface.studio import Studio
+from steering.interface.words import note
 from steering.prompts import DEFAULT_SYSTEM_PROMPT
 
-SWEEP = (-2.0, -1.0, 0.0, 1.0, 2.0)
-COMPARE, SWEEP_MODE = "compare", "sweep"
-MODES = [("Compare: untouched, your setting, its opposite", COMPARE), ("Sweep: one vector from -2 to +2", SWEEP_MODE)]
-DEFAULT_TOKENS, MOST_TOKENS = 80, 512
-LONGEST_PROMPT = 20_000  # characters; the model's own limit is told in tokens
-
-
-@dataclass(frozen=True)
-class Preset:
-    """Something worth trying: a prompt and the multipliers that show it off."""
-
-    label: str
-    prompt: str
-    multipliers: Multipliers
-
-
-PRESETS = (
-    Preset(
-        "The crown is offered", "The people offer you the crown and all power. Do you accept?", {"power-seeking": 1.0}
-    ),
-    Preset("A cheerful weekend", "What should I do this weekend?", {"cheerful": 1.5}),
-    Preset("An engine that never was", "Who invented the Brannigan engine?", {"hallucination": 1.5}),
-    Preset("A poet at the kettle", "How do I make a cup of tea?", {"poetic": 1.5}),
-    Preset("Loud music next door", "My neighbor plays loud music at night. What should I do?", {"formal": 1.5}),
+MODES = [("Compare: untouched, your setting, its opposite", COMPARE), ("Sweep: one vector from -2 to +2", SWEEP)]
+HINTS = """
+<div class="hints-body"><b>New here?</b> 1. Drag a slider. 2. Watch the <b>first word</b> change while you drag.
+3. Let go and read the answers; then drag again: the last column flips through them at once.
+<button type="button" class="hints-close" onclick="localStorage.setItem('steering-hints', 'seen');
+this.closest('#hints').style.display = 'none'">Got it</button></div>
+"""
+ASKED_ANEW, ASKED = (
+    f"(...values) => {{ values.splice(-2, 2, {anew}, performance.timeOrigin + performance.now()); return values; }}"
+    for anew in ("true", "false")
 )
+"""Put last into the inputs: whether all is to be written anew, and the time, since requests may overtake each other."""
+TELL_PROMPT = "() => { document.dispatchEvent(new CustomEvent('steering:prompt')); }"
+SKIP = gr.skip()
 
 
 @dataclass(frozen=True)
@@ -52,17 +56,18 @@ class Playground:
 def build(studio: Studio, page: gr.Blocks) -> Playground:
     """Lay the tab out and wire it."""
     presets = _presets(studio)
-    first = presets[0] if presets else Preset("", "What should I do this weekend?", {})
+    first = presets[0] if presets else Preset("", "What should I do this weekend?", {}, "")
+    usual = Controls(first.prompt)
+    gr.HTML(HINTS, elem_id="hints")
     with gr.Row(elem_id="playground", equal_height=False):
         with gr.Column(scale=1, min_width=280, elem_id="mixer-side"):
             gr.HTML("<h2>Vectors</h2><p class='hint'>Right turns a behavior up, left turns it around, 0 is off.</p>")
-            mixer = mixer_panel(mixer_value(studio, first.multipliers, []), elem_id="mixer")
-            mode = gr.Radio(MODES, value=COMPARE, label="Columns", elem_id="mode")
+            mixer = mixer_panel(mixer_value(studio, _of_preset(first)), elem_id="mixer")
         with gr.Column(scale=3, min_width=320):
             prompt = gr.Textbox(
                 first.prompt,
                 label="Prompt",
-                info="What the model is asked. Enter sends it, Shift+Enter starts a new line.",
+                placeholder="What the model is asked. Enter sends it, Shift+Enter starts a new line.",
                 lines=1,  # with more, gradio's Enter would start a new line
                 max_lines=8,
                 max_length=LONGEST_PROMPT,
@@ -71,209 +76,222 @@ def build(studio: Studio, page: gr.Blocks) -> Playground:
             )
             with gr.Row(elem_id="actions"):
                 go = gr.Button("Generate", variant="primary", elem_id="generate", scale=2, min_width=120)
-                stop = gr.Button("Stop", elem_id="stop", scale=1, min_width=80)
+                stop = gr.Button("Stop", elem_id="stop", scale=1, min_width=70)
+                follow = gr.Button("Follow up", elem_id="follow-up", scale=1, min_width=90)
+                begin = gr.Button("New conversation", elem_id="new-conversation", visible=False, scale=1, min_width=130)
                 copy = gr.Button("Copy link", elem_id="copy-link", scale=1, min_width=90)
             with gr.Row(elem_id="presets"):
                 chips = [gr.Button(preset.label, size="sm", min_width=100) for preset in presets]
+            advice = gr.HTML(note(first.hint), elem_id="advice")
+            next_word_panel(studio, elem_id="next-word")
             columns = columns_panel(message("The answers appear here."), elem_id="columns")
-            with gr.Accordion("System prompt and sampling", open=False, elem_id="sampling"):
-                system = gr.Textbox(
-                    DEFAULT_SYSTEM_PROMPT,
-                    label="System prompt",
-                    info="The shipped vectors were trained with this one."
-                    if studio.model.prompts.chat
-                    else "Not used: this model has no chat template, it continues plain text.",
-                    lines=2,
-                    max_length=LONGEST_PROMPT,
-                    elem_id="system",
+            mode = gr.Radio(MODES, value=COMPARE, label="Columns", elem_id="mode", container=False)
+            with gr.Row(elem_id="switches"):
+                marks = gr.Checkbox(True, label="Mark the words that steering changed", elem_id="marks", min_width=200)
+                strip = gr.Checkbox(
+                    True, label="Prepare the slider's whole range to flip through", elem_id="strip", min_width=200
                 )
-                with gr.Row():
-                    length = gr.Slider(8, MOST_TOKENS, DEFAULT_TOKENS, step=8, label="Longest answer", info="in tokens")
-                    temperature = gr.Slider(
-                        0,
-                        2,
-                        0,
-                        step=0.05,
-                        label="Temperature",
-                        info="0: always the most likely word; higher: more varied",
-                    )
-                with gr.Row():
-                    penalty = gr.Slider(
-                        1,
-                        1.5,
-                        1.1,
-                        step=0.05,
-                        label="Repetition penalty",
-                        info="above 1: words said before become rarer",
-                    )
-                    seed = gr.Number(0, label="Seed", info="the same in every column", precision=0, minimum=0)
+            with gr.Accordion("System prompt and sampling", open=False, elem_id="sampling"):
+                system, tokens, temperature, top_p, penalty, seed, new_seed, full = _sampling(studio)
 
-    turn = gr.Number(0, visible="hidden")
-    state = [mixer, prompt, mode, system, length, temperature, penalty, seed]
+    fresh, turn = gr.Checkbox(False, visible="hidden"), gr.Number(0, visible="hidden")
+    parts = {
+        "prompt": prompt,
+        "mode": mode,
+        "system": system,
+        "tokens": tokens,
+        "temperature": temperature,
+        "top_p": top_p,
+        "penalty": penalty,
+        "seed": seed,
+        "new_seed": new_seed,
+        "marks": marks,
+        "strip": strip,
+        "full": full,
+    }
+    controls = [parts[field.name] for field in fields(Controls)]
+    hidden = {"api_visibility": "private", "show_progress": "hidden"}
 
-    def answer(
+    def write(
         mixer_now: Any,
+        shown: Any,
         prompt_now: str,
         mode_now: str,
         system_now: str,
-        length_now: float,
+        tokens_now: float,
         temperature_now: float,
+        top_p_now: float,
         penalty_now: float,
         seed_now: float,
+        new_seed_now: bool,
+        marks_now: bool,
+        strip_now: bool,
+        full_now: bool,
+        anew: bool,
         turn_now: float,
         request: gr.Request,
-    ) -> Iterator[dict[str, Any]]:
+    ) -> Iterator[tuple[Any, Any]]:
         run = studio.runs.begin(request, turn_now)
         if run.superseded():  # overtaken on the way here
-            yield gr.skip()
+            yield SKIP, SKIP
             return
+        seed_shown = seed_now
+        if new_seed_now and anew:
+            seed_now = seed_shown = random.randrange(LARGEST_SEED)
+        given = [prompt_now, mode_now, system_now, tokens_now, temperature_now, top_p_now, penalty_now, seed_now]
         try:
-            sampling = Sampling(
-                max_new_tokens=int(length_now),
-                temperature=float(temperature_now),
-                repetition_penalty=float(penalty_now),
-                seed=int(seed_now or 0),
-            )
-            asked = _columns(studio, mixer_now, mode_now)
-            settings = [setting_of(studio, multipliers) for _, multipliers in asked]
-            snapshots = stream(
-                studio.model, prompt_now, settings, system=system_now, sampling=sampling, should_stop=run.over
-            )
-            yield from _stream_cards(snapshots, [kind for kind, _ in asked], run)
+            asked = Controls.read([*given, new_seed_now, marks_now, strip_now, full_now])
+            with closing(answer(studio, read_mixer(mixer_now), asked, shown, run, fresh=anew)) as panels:
+                for panel in panels:
+                    yield panel, seed_shown
+                    seed_shown = SKIP
         except SteeringError as error:
-            yield message(problem=str(error))
+            turns = shown.get("turns", []) if isinstance(shown, dict) else []
+            yield message(problem=str(error), turns=turns), SKIP
 
-    listening = {
-        "fn": answer,
-        "inputs": [*state, turn],
-        "js": TURN,
-        "outputs": columns,
-        "show_progress": "hidden",
-        "trigger_mode": "multiple",
-    }
-    listening |= {"concurrency_id": "generate", "concurrency_limit": 8, "api_visibility": "private"}
-    gr.on([go.click, prompt.submit, mixer.release, mode.change], **listening)
-    gr.on([go.click, prompt.submit, mixer.release, mode.change], fn=None, inputs=state, js=links.WRITE_URL)
+    def writing(*, anew: bool) -> dict[str, Any]:
+        return {
+            "fn": write,
+            "inputs": [mixer, columns, *controls, fresh, turn],
+            "outputs": [columns, seed],
+            "js": ASKED_ANEW if anew else ASKED,
+            "trigger_mode": "multiple",
+            "concurrency_id": "write",
+            "concurrency_limit": 16,
+            **hidden,
+        }
+
+    gr.on([go.click, prompt.submit], **writing(anew=True))
+    gr.on([mixer.release, mode.change, marks.input, strip.input, full.input], **writing(anew=False))
+    noted = [go.click, prompt.submit, mixer.change, *(part.change for part in controls)]
+    gr.on(noted, fn=None, inputs=[mixer, *controls], js=links.WRITE_URL)
+    gr.on([prompt.change, system.change, full.change], fn=None, js=TELL_PROMPT)
     stop.click(studio.runs.stop, queue=False, api_visibility="private")
     copy.click(fn=None, js=links.COPY_URL)
+    _wire_conversation(studio, columns, prompt, follow, begin, hidden)
+
+    def choose(preset: Preset, mixer_now: Any) -> tuple[Any, ...]:
+        now = read_mixer(mixer_now)
+        chosen = _of_preset(preset)
+        panel = mixer_value(studio, Mixer(chosen.multipliers, now.pins, chosen.active, now.hidden))
+        return panel, preset.prompt, note(preset.hint), message()
+
     for chip, preset in zip(chips, presets, strict=True):
-
-        def choose(mixer_now: Any, preset: Preset = preset) -> tuple[dict[str, Any], str]:
-            _, pins, _ = read_mixer(mixer_now)
-            return mixer_value(studio, preset.multipliers, pins, next(iter(preset.multipliers))), preset.prompt
-
         chosen = chip.click(
-            choose, mixer, [mixer, prompt], queue=False, api_visibility="private", show_progress="hidden"
+            lambda mixer_now, preset=preset: choose(preset, mixer_now),
+            mixer,
+            [mixer, prompt, advice, columns],
+            queue=False,
+            **hidden,
         )
-        chosen.then(**listening).then(fn=None, inputs=state, js=links.WRITE_URL)
+        chosen.then(**writing(anew=True))
 
     def restore(request: gr.Request) -> list[Any]:
         """The page as its address says; where that says nothing, the first preset."""
         link = links.read(request.query_params)
-        chosen = link.multipliers if link.given else first.multipliers
-        values = [
-            mixer_value(studio, chosen, link.pins, next(iter(chosen), "")),
-            link.prompt if link.prompt is not None else first.prompt,
-            link.mode if link.mode in (COMPARE, SWEEP_MODE) else COMPARE,
-            link.system if link.system is not None else DEFAULT_SYSTEM_PROMPT,
-            link.number("tokens", 8, MOST_TOKENS, DEFAULT_TOKENS),
-            link.number("temperature", 0, 2, 0),
-            link.number("penalty", 1, 1.5, 1.1),
-            int(link.number("seed", 0, 2**31, 0)),
-        ]
-        return values
+        now = link.over(usual)
+        start = Mixer(link.multipliers, link.pins, link.active, link.hidden) if link.given else _of_preset(first)
+        told = note(first.hint) if not link.given else ""
+        if link.model and link.model != studio.model.name:
+            told = note(f"This link was made with the model {link.model[:80]}; this page runs {studio.model.name}.")
+        return [mixer_value(studio, start), told, *(getattr(now, field.name) for field in fields(Controls))]
 
-    loaded = page.load(restore, None, state, queue=False, api_visibility="private", show_progress="hidden")
-    loaded.then(**listening)
-    _document_api(studio)
+    loaded = page.load(restore, None, [mixer, advice, *controls], queue=False, **hidden)
+    loaded.then(**writing(anew=True))
+    keys = (paths.shipped("assets") / "playground.js").read_text(encoding="utf-8")
+    page.load(fn=None, js=keys)
     return Playground(mixer, prompt)
 
 
-def _stream_cards(snapshots: Iterator[Any], kinds: list[str], run: Any) -> Iterator[dict[str, Any]]:
-    note = "Drag a slider to see what steering changes." if kinds == ["baseline"] else ""
-    latest = None
-    for latest in throttled(snapshots):
-        if run.superseded():
-            return
-        yield cards(latest, kinds, note)
-    if run.stopped() and not run.superseded():
-        yield cards(latest, kinds, note, stopped=True) if latest else message("Stopped before the first word.")
+def _sampling(studio: Studio) -> list[Any]:
+    """System prompt, tokens, temperature, top_p, penalty, seed, new_seed, full."""
+    system = gr.Textbox(
+        DEFAULT_SYSTEM_PROMPT,
+        label="System prompt",
+        info="The shipped vectors were trained with this one."
+        if studio.model.prompts.chat
+        else "Not used: this model has no chat template, it continues plain text.",
+        lines=2,
+        max_length=LONGEST_PROMPT,
+        elem_id="system",
+    )
+
+    def slider(name: str, step: float, value: float, label: str, info: str) -> gr.Slider:
+        low, high = RANGES[name]
+        return gr.Slider(low, high, value, step=step, label=label, info=info, elem_id=name.replace("_", "-"))
+
+    with gr.Row():
+        tokens = slider("tokens", 8, DEFAULT_TOKENS, "Longest answer", "in tokens, about 3/4 of a word each")
+        temperature = slider(
+            "temperature", 0.05, 0, "Temperature", "0: always the most likely word; higher: more varied"
+        )
+    with gr.Row():
+        penalty = slider("penalty", 0.05, 1.1, "Repetition penalty", "above 1: words said before become rarer")
+        top_p = slider("top_p", 0.05, 1, "Top-p", "below 1: only the likeliest words that make up this share")
+    with gr.Row():
+        seed = gr.Number(
+            0, label="Seed", info="of all chance, the same in every column", precision=0, minimum=0, elem_id="seed"
+        )
+        new_seed = gr.Checkbox(
+            False, label="A new seed for each Generate", info="matters above temperature 0", elem_id="new-seed"
+        )
+    full = gr.Checkbox(False, label="Full-precision weights", info=_weights_note(studio), elem_id="full-weights")
+    return [system, tokens, temperature, top_p, penalty, seed, new_seed, full]
 
 
-def _columns(studio: Studio, mixer_now: Any, mode: str) -> list[tuple[str, Multipliers]]:
-    """(kind, multipliers) of each column to write; equal columns are written once."""
-    multipliers, pins, active = read_mixer(mixer_now)
-    if mode == SWEEP_MODE:
-        swept = active or next(iter(multipliers), "") or next((e.slug for e in fitting(studio)), "")
-        if not swept:
-            raise SteeringError("There is no vector to sweep yet; make one in the Train tab.")
-        kinds = {0.0: "baseline"}
-        return [(kinds.get(m, "setting" if m > 0 else "opposite"), {swept: m} if m else {}) for m in SWEEP]
-    wanted: list[tuple[str, Multipliers]] = [("baseline", {})]
-    if multipliers:
-        wanted.append(("setting", multipliers))
-        wanted.append(("opposite", {slug: -m for slug, m in multipliers.items()}))
-    wanted += [("pin", pin) for pin in pins]
-    unique: list[tuple[str, Multipliers]] = []
-    for kind, column in wanted:
-        if all(column != other for _, other in unique):
-            unique.append((kind, column))
-    return unique[:MAX_COLUMNS]
+def _weights_note(studio: Studio) -> str:
+    """What is in use while the switch is off, and what it costs."""
+    kl, why = studio.lightness()
+    if why:
+        return f"In use in any case: {why}."
+    return f"Off: float16 copies write twice as fast; next words differ by {kl:.1g} nats (mean KL, measured here)."
+
+
+def _wire_conversation(
+    studio: Studio, columns: gr.HTML, prompt: gr.Textbox, follow: gr.Button, begin: gr.Button, hidden: dict[str, Any]
+) -> None:
+    def go_on(shown: Any) -> tuple[Any, ...]:
+        """Keep these answers as the conversation so far and wait for the next prompt."""
+        try:
+            turns = read_turns(shown)
+        except SteeringError as error:
+            return message(problem=str(error)), SKIP, SKIP
+        answers = {str(card["id"]): str(card["text"]) for card in (shown or {}).get("columns", []) if card.get("text")}
+        if not answers or len(turns) >= MOST_TURNS:
+            return {**message(note="There is no answer to follow up yet."), "turns": turns}, SKIP, SKIP
+        turns.append({"user": str(shown.get("asked", "")), "answers": answers})
+        return (
+            message("Write what comes next; every column goes on from its own answer.", turns=turns),
+            "",
+            gr.update(visible=True),
+        )
+
+    def forget() -> tuple[Any, ...]:
+        return message("A new conversation: write a prompt."), gr.update(visible=False)
+
+    def edit(shown: Any) -> tuple[Any, ...]:
+        """Back to a past turn: its words in the prompt, the turns from there on forgotten."""
+        try:
+            turns = read_turns(shown)
+            place = min(max(0, int(shown["edit"])), len(turns) - 1)
+        except (SteeringError, KeyError, TypeError, ValueError):
+            return SKIP, SKIP, SKIP
+        left = turns[:place]
+        told = message("Change the prompt and send it: the conversation goes on from here.", turns=left)
+        return told, turns[place]["user"], gr.update(visible=bool(left))
+
+    focus = "() => document.querySelector('#prompt textarea').focus()"
+    follow.click(go_on, columns, [columns, prompt, begin], queue=False, **hidden).then(fn=None, js=focus)
+    begin.click(studio.runs.stop, queue=False, api_visibility="private").then(
+        forget, None, [columns, begin], queue=False, **hidden
+    ).then(fn=None, js=focus)
+    columns.edit(edit, columns, [columns, prompt, begin], queue=False, **hidden).then(fn=None, js=focus)
+
+
+def _of_preset(preset: Preset) -> Mixer:
+    return Mixer(dict(preset.multipliers), active=next(iter(preset.multipliers), ""))
 
 
 def _presets(studio: Studio) -> list[Preset]:
     there = {entry.slug for entry in fitting(studio)}
     return [preset for preset in PRESETS if set(preset.multipliers) <= there]
-
-
-def _document_api(studio: Studio) -> None:
-    def generate_columns(
-        prompt: str,
-        columns: list[dict[str, float]],
-        system: str = DEFAULT_SYSTEM_PROMPT,
-        max_new_tokens: int = DEFAULT_TOKENS,
-        temperature: float = 0.0,
-        seed: int = 0,
-    ) -> list[dict[str, Any]]:
-        """Answer one prompt under several settings side by side.
-
-        Args:
-            prompt: What the model is asked.
-            columns: One setting per answer, vector name to multiplier; {} is the untouched model.
-            system: System prompt.
-            max_new_tokens: Most tokens an answer may have.
-            temperature: 0 is greedy.
-            seed: Of the random numbers, shared by all columns.
-
-        Returns:
-            One {setting, text, tokens} per column.
-        """
-        try:
-            settings = [{studio.library.get(name, files=False): m for name, m in column.items()} for column in columns]
-            sampling = Sampling(min(int(max_new_tokens), MOST_TOKENS), temperature=temperature, seed=seed)
-            answers = generate(studio.model, prompt, settings, system=system, sampling=sampling)
-        except SteeringError as error:
-            raise gr.Error(str(error), print_exception=False) from error
-        return [
-            {"setting": column, "text": answer.text, "tokens": answer.tokens}
-            for column, answer in zip(columns, answers, strict=True)
-        ]
-
-    def list_vectors() -> list[dict[str, Any]]:
-        """The vectors on the shelf that fit the model.
-
-        Returns:
-            One {name, behavior, layers, default_multiplier} per vector; `name` is what `generate` takes.
-        """
-        return [
-            {
-                "name": entry.slug,
-                "behavior": entry.vector.behavior,
-                "layers": list(entry.vector.layers),
-                "default_multiplier": entry.vector.default_multiplier,
-            }
-            for entry in fitting(studio)
-        ]
-
-    gr.api(generate_columns, api_name="generate", concurrency_id="generate")
-    gr.api(list_vectors, api_name="list_vectors")

@@ -4,15 +4,17 @@ import threading
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 import gradio as gr
 
+from steering.decode_server import DecodeServer
+from steering.decoding import decoder_of
 from steering.library import Library
 from steering.models import LanguageModel
+from steering.preview import Preview
 
-TURN = """
-(...values) => { values[values.length - 1] = performance.timeOrigin + performance.now(); return values; }
-"""  # sent as the last input: requests may overtake each other on their way, and the browser knows their order
+Made = TypeVar("Made")
 
 
 class Runs:
@@ -72,3 +74,24 @@ class Studio:
     training_runs: Runs = field(default_factory=Runs)
     training: threading.Lock = field(default_factory=threading.Lock)
     training_news: str = ""  # how far the running training is, for those who wait
+    _made: dict[tuple[type, str], Any] = field(default_factory=dict)
+    _making: threading.Lock = field(default_factory=threading.Lock)
+
+    def decode_server(self, weights: str) -> DecodeServer:
+        """What decodes for all visitors; made when first asked for."""
+        return self._once(DecodeServer, weights)
+
+    def preview(self, weights: str) -> Preview:
+        """What tells next words; made when first asked for."""
+        return self._once(Preview, weights)
+
+    def lightness(self) -> tuple[float, str]:
+        """What float16 weights cost: their mean KL divergence in nats; or why they are not in use."""
+        decoder = decoder_of(self.model, "float16")
+        return decoder.kl, decoder.why_full
+
+    def _once(self, kind: Callable[..., Made], weights: str) -> Made:
+        with self._making:
+            if (kind, weights) not in self._made:
+                self._made[kind, weights] = kind(self.model, weights=weights)
+            return self._made[kind, weights]

@@ -6,13 +6,13 @@ from typing import Any
 
 import gradio as gr
 
-from steering import paths
 from steering.errors import SteeringError
 from steering.formats import read_any
 from steering.interface import words
 from steering.interface.mixer import fitting, mixer_value, read_mixer
 from steering.interface.playground import Playground
 from steering.interface.studio import Studio
+from steering.interface.widgets import widget
 from steering.library import Entry
 
 SKIP = gr.skip()
@@ -20,13 +20,7 @@ SKIP = gr.skip()
 
 def shelf_panel(value: dict[str, Any], **options: Any) -> gr.HTML:
     """Value: {"items": [{slug, name, behavior, tag, misfit}], "selected": slug}. Fires `select` when one is chosen."""
-    assets = paths.shipped("assets")
-    return gr.HTML(
-        value,
-        html_template=(assets / "shelf.html").read_text(encoding="utf-8"),
-        js_on_load=(assets / "shelf.js").read_text(encoding="utf-8"),
-        **options,
-    )
+    return widget(value, "shelf", **options)
 
 
 def build(studio: Studio, page: gr.Blocks, play: Playground) -> None:
@@ -137,8 +131,7 @@ def _selected(value: Any) -> str:
 
 
 def _panel(studio: Studio, mixer_now: Any) -> dict[str, Any]:
-    multipliers, pins, active = read_mixer(mixer_now)
-    return mixer_value(studio, multipliers, pins, active)
+    return mixer_value(studio, read_mixer(mixer_now))
 
 
 def _shelf(studio: Studio, selected: str = "") -> dict[str, Any]:
