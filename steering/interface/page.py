@@ -32,6 +32,7 @@ def build(model: LanguageModel, library: Library | None = None) -> gr.Blocks:
     """The whole page for one model."""
     studio = Studio(model, library or Library())
     with gr.Blocks(title="Steering Playground", fill_width=True, analytics_enabled=False) as page:
+        api.document(studio)  # first, so that no other event takes the names
         with gr.Row(elem_id="masthead"):
             with gr.Column(min_width=300):
                 gr.HTML(_masthead(model))
@@ -44,7 +45,6 @@ def build(model: LanguageModel, library: Library | None = None) -> gr.Blocks:
                 train.build(studio, page, tabs, play)
             with gr.Tab("Vectors", id="vectors"):
                 vectors.build(studio, page, play)
-        api.document(studio)
         page.unload(studio.runs.forget)
         page.unload(studio.training_runs.forget)
     page.queue(max_size=WAITING_ROOM, default_concurrency_limit=8)
@@ -75,6 +75,7 @@ def launch_options() -> dict[str, object]:
         "run_history": False,
         "enable_monitoring": False,
         "ssr_mode": False,
+        "mcp_server": True,
         "show_error": True,
     }
 

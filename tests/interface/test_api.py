@@ -15,7 +15,12 @@ def client(address: str) -> Client:
 
 
 def test_only_what_is_documented_is_offered(client: Client) -> None:
-    assert set(client.view_api(return_format="dict")["named_endpoints"]) == {"/generate", "/list_vectors"}
+    assert set(client.view_api(return_format="dict")["named_endpoints"]) == {
+        "/generate",
+        "/preview",
+        "/list_vectors",
+        "/train",
+    }
 
 
 def test_vectors_are_listed(client: Client) -> None:
@@ -39,7 +44,7 @@ def test_columns_equal_the_librarys(client: Client, bundled: LanguageModel, shel
         ({"prompt": "  ", "columns": [{}]}, "prompt is empty"),
         ({"prompt": "Hi", "columns": [{"nobody": 1}]}, "no vector 'nobody'"),
         ({"prompt": "Hi", "columns": [{"cheerful": 1e9}]}, "not a number between"),
-        ({"prompt": "Hi", "columns": [{}] * 9}, "9 columns"),
+        ({"prompt": "Hi", "columns": [{}] * 9}, "Give 1 to 8 columns"),
         ({"prompt": "Hi", "columns": [{"../../etc/passwd": 1}]}, "no vector"),
         ({"prompt": "Hi", "columns": [{"/etc/x.safetensors": 1}]}, "no vector"),
         ({"prompt": "Hi", "columns": [{}], "temperature": -1}, "temperature is -1"),
