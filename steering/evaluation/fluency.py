@@ -7,9 +7,10 @@ model wrote, not by words: that serves scripts without spaces too.
 - Repetition: share of n-grams that stood before in the same text (seq-rep-n in Welleck et al. 2019, arXiv:1908.04319).
 - Distinct share: different tokens over all tokens (distinct-1 in Li et al. 2016, arXiv:1510.03055).
 
-The thresholds were found by reading 485 answers of the bundled model: the shipped vectors at multipliers -6 to 6, four
-prompts, 72 tokens, greedy with repetition penalty 1.1 and drawn at temperature 0.8; and lists, poems, code, French and
-Japanese with no penalty, 96 tokens. What people can read must not be called broken; doubtful texts pass.
+The thresholds were set by hand on 485 answers of the bundled model, reading parts of those near a border: the shipped
+vectors at multipliers -6 to 6 on four prompts (72 tokens, greedy with repetition penalty 1.1; three of the prompts also
+drawn at temperature 0.8), and lists, poems, code, French and Japanese (96 tokens, greedy, most also with no penalty).
+What people can read should not be called broken, so doubtful texts pass. No other model was tried.
 """
 
 import math
@@ -21,8 +22,9 @@ from steering.generation import Column, TokenChance
 
 NGRAM = 4
 
-# Loops fill 0.66 and more of some 32 n-grams in a row; readable text stays below 0.57 (a function's boilerplate, a list
-# of days). A shorter text is held against SHORT n-grams, so that "no, no, no!" is no loop.
+# Loops fill 0.66 and more of some 32 n-grams in a row; readable text stayed below 0.57 (boilerplate of code, a list
+# of days), but for a verse that came twice word for word. A shorter text is held against SHORT n-grams, so that
+# "no, no, no!" is no loop.
 LOOP, LOOP_WINDOW, SHORT = 0.65, 32, 16
 
 # A model that circles a few words without repeating itself to the letter ("it was it was it been a it was") has 0.33 to
@@ -34,8 +36,8 @@ CIRCLING, CIRCLING_WINDOW, CIRCLING_PERPLEXITY = 0.4, 64, 8.0
 # itself is unlikely, as at high temperatures, a multiple of its perplexity is the limit, if that is more.
 NONSENSE_PERPLEXITY, NONSENSE_RATIO = 32.0, 6.0
 
-# -log p varies by about 2 nats from token to token, so the mean of a short text proves little: a sound answer of 12
-# tokens had a perplexity of 31. The limit is raised by one standard error of the mean.
+# From token to token -log p has a standard deviation of 0.7 to 2.7 nats, so the mean of a short text proves little: a
+# sound answer of 12 tokens had a perplexity of 31. The limit is raised by about one standard error of the mean.
 SPREAD = 2.0
 
 # One token that is all but impossible must not decide alone, and float32 rounds such a probability to 0.
