@@ -12,6 +12,7 @@ import re
 import sys
 import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -100,7 +101,15 @@ def _parser() -> argparse.ArgumentParser:
     )
     generate.add_argument("--max-new-tokens", type=int, default=128, metavar="N", help="default: 128")
     generate.add_argument("--temperature", type=float, default=0.0, metavar="T", help="default: 0, which is greedy")
+    generate.add_argument("--top-p", type=float, default=1.0, metavar="P", help="draw from the likeliest, P in all")
+    generate.add_argument("--top-k", type=int, default=0, metavar="K", help="draw from the K likeliest; 0 is all")
+    generate.add_argument(
+        "--repetition-penalty", type=float, default=1.0, metavar="R", help="above 1, what was written is less likely"
+    )
     generate.add_argument("--seed", type=int, default=0, metavar="S", help="of all chance (default: 0)")
+    generate.add_argument(
+        "--weights", choices=("full", "float16"), default="full", help="float16 is faster on a CPU (default: full)"
+    )
 
     evaluate = command("evaluate", _evaluate, "measure a vector on preference pairs")
     evaluate.add_argument("vector", metavar="VECTOR", help="name on the shelf, or a file")
@@ -138,19 +147,19 @@ def _play(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
 def _generate(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
     import time
 
-    from steering.generation import Sampling, generate
+    from steering.generation import generate
     from steering.library import Library
     from steering.models import load_model
     from steering.prompts import DEFAULT_SYSTEM_PROMPT
 
     library = Library()
     columns = [_setting(library, text) for text in (options.column or [""])]
-    sampling = Sampling(options.max_new_tokens, temperature=options.temperature, seed=options.seed)
+    sampling = _sampling(options)
     sampling.check()  # before the model takes its time
     model = load_model(**model_options(options))
     system = DEFAULT_SYSTEM_PROMPT if options.system is None else options.system
     began = time.perf_counter()
-    answers = generate(model, options.prompt, columns, system=system, sampling=sampling)
+    answers = generate(model, options.prompt, columns, system=system, sampling=sampling, weights=options.weights)
     seconds = time.perf_counter() - began
     answer = {
         "prompt": options.prompt,
@@ -233,6 +242,12 @@ def _export(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
 
     path = write(Library().get(options.vector), Path(options.output), options.format)
     return {"path": str(path), "format": options.format}, f"Wrote {path}."
+
+
+def _sampling(options: argparse.Namespace) -> Any:
+    from steering.sampling import Sampling
+
+    return Sampling(**{field.name: getattr(options, field.name) for field in fields(Sampling)})
 
 
 def _setting(library: Any, text: str) -> dict[Any, float]:

@@ -18,7 +18,7 @@ import torch
 
 from steering import __version__, cli, terminal
 from steering.evaluation import PreferenceResult, evaluate
-from steering.generation import generate
+from steering.generation import Sampling, generate
 from steering.library import Library
 from steering.models import load_model
 from steering.pairs import read_pairs
@@ -421,7 +421,12 @@ def test_system_prompt_and_sampling_arrive(steering, monkeypatch):
     sampling = heard["sampling"]
     assert (sampling.temperature, sampling.seed, sampling.max_new_tokens) == (0.7, 3, 9)
     assert (heard["system"], heard["prompt"], heard["model"]) == ("", "-1 or 1?", "loaded None")
+    options = ["--top-p", 0.9, "--top-k", 40, "--repetition-penalty", 1.1, "--weights", "float16"]
+    assert steering("generate", "--prompt", "Hi", *options).status == 0
+    assert heard["sampling"] == Sampling(top_p=0.9, top_k=40, repetition_penalty=1.1)
+    assert heard["weights"] == "float16"
     assert steering("generate", "--prompt", "Hi").status == 0
+    assert (heard["sampling"], heard["weights"]) == (Sampling(), "full")
     assert heard["system"] == "You are a helpful, honest and concise assistant."
 
 
@@ -572,6 +577,8 @@ def test_a_port_that_is_taken(steering, monkeypatch):
         ("generate --prompt Hi --max-new-tokens 0", "max new tokens is 0"),
         ("generate --prompt Hi --temperature nan", "temperature is nan"),
         ("generate --prompt Hi --seed -1", "seed is -1"),
+        ("generate --prompt Hi --top-p 2", "top p is 2.0"),
+        ("generate --prompt Hi --weights int3", "invalid choice: 'int3'"),
         ("generate --prompt _ --model MODEL", "The prompt is empty"),
         ("generate --prompt Hi --column WIDE=1 --model MODEL", "hidden size 7"),
         ("generate --prompt Hi --model MODEL" + " --column _" * 17, "17 columns"),
