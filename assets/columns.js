@@ -94,7 +94,7 @@ const dressStrip = (parts, strip, turns) => {
   const ready = strip.stops.filter((s) => s.done).length;
   dress(parts, {
     id: 'strip', kind: 'strip', title: `${strip.name} ${signed(stop.multiplier)}`, text: stop.text, pieces: stop.pieces,
-    warning: stop.warning, writing: !stop.done && !strip.ended,
+    warning: stop.warning, writing: !stop.done && !strip.ended, foot_hint: stop.foot_hint,
     foot: ready < strip.stops.length && !strip.ended ? `preparing the whole range: ${ready} of ${strip.stops.length} ready`
       : 'drag the slider, or choose a strength above: whole answers at once',
   }, turns);

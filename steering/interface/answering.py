@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from steering.errors import SteeringError
+from steering.evaluation.fluency import Fluency, last_sound
 from steering.generation import Column
-from steering.interface.columns import Card, card, history, message, pieces, read_turns, throttled
+from steering.interface.columns import Card, card, history, message, read_turns, throttled, warning
 from steering.interface.controls import SWEEP, Controls
-from steering.interface.judging import Verdict, judge, last_sound, warning
 from steering.interface.mixer import MAX_COLUMNS, RANGE, Mixer, Multipliers, fitting, setting_of, title_of
 from steering.interface.studio import Run, Studio
 
@@ -56,7 +56,7 @@ def answer(
 
 
 def columns_of(mixer: Mixer, mode: str, names: dict[str, str]) -> list[Wanted]:
-    """The columns to show; equal settings are shown once."""
+    """The columns to show; equal settings are shown once, as the pin if one is."""
     multipliers = mixer.multipliers
     if mode == SWEEP:
         swept = mixer.active or next(iter(multipliers), "") or next(iter(names), "")
@@ -71,17 +71,16 @@ def columns_of(mixer: Mixer, mode: str, names: dict[str, str]) -> list[Wanted]:
             wanted.append(Wanted("setting", "setting", title_of(multipliers, names), multipliers))
             wanted.append(Wanted("opposite", "opposite", title_of(opposite, names), opposite))
         wanted = [column for column in wanted if column.id not in mixer.hidden]
-    wanted += [
-        Wanted(f"pin:{place}", "pin", pin.name or title_of(pin.setting, names), _moved(pin.setting))
-        for place, pin in enumerate(mixer.pins)
-    ]
-    unique: list[Wanted] = []
-    for column in wanted:
-        if all(column.multipliers != other.multipliers for other in unique):
-            unique.append(column)
-    if not unique:
+    for place, pin in enumerate(mixer.pins):
+        pinned = Wanted(f"pin:{place}", "pin", pin.name or title_of(pin.setting, names), _moved(pin.setting))
+        same = [i for i, column in enumerate(wanted) if column.multipliers == pinned.multipliers]
+        if same:
+            wanted[same[0]] = pinned
+        else:
+            wanted.append(pinned)
+    if not wanted:
         raise SteeringError("Every column is hidden; show one again, or move a slider.")
-    return unique[:MAX_COLUMNS]
+    return wanted[:MAX_COLUMNS]
 
 
 class _Page:
@@ -92,8 +91,8 @@ class _Page:
     ) -> None:
         self.studio, self.controls, self.turns, self.run, self.wanted = studio, controls, turns, run, wanted
         self.key = _hash([controls.prompt, controls.system, controls.weights, repr(controls.sampling), turns])
-        self.value = message(turns=turns, asked=controls.prompt, marks=controls.marks, key=self.key)
-        self.verdicts: dict[str, Verdict] = {}
+        run_of = {"system": controls.system, "weights": controls.weights, "sampling": vars(controls.sampling)}
+        self.value = message(turns=turns, asked=controls.prompt, marks=controls.marks, key=self.key, run=run_of)
 
     def known(self, shown: Any) -> dict[str, Card]:
         """The finished columns that the browser has of this very question, by what makes them what they are."""
@@ -122,9 +121,7 @@ class _Page:
                 if column.id in have:
                     columns.append(have[column.id] | dress)
                     continue
-                verdict = judge(new, baseline)
-                made = card(column.id, column.kind, column.title, new, stopped=stopped, warning=warning(verdict))
-                made["foot"] += verdict.foot
+                made = card(column.id, column.kind, column.title, new, stopped=stopped, baseline=baseline)
                 columns.append(made | dress)
             self.value = {**self.value, "columns": columns}
             return self.value
@@ -152,12 +149,12 @@ class _Page:
             if column["done"]:
                 known = {**known, self._name("setting", column["multipliers"]): column} if not self.turns else known
         stops: list[Card] = []
+        empty = card("setting", "setting", "", None)
         for stop in STOPS:
             multipliers = _moved({**others, slug: stop})
-            old = known.get(self._name("setting", multipliers))
-            empty = {"text": "", "pieces": None, "warning": "", "done": False}
-            kept = {field: old[field] for field in empty} if old else empty
-            stops.append({"id": "setting", "multiplier": stop, "multipliers": multipliers, **kept})
+            old = known.get(self._name("setting", multipliers), {})
+            kept = {field: old.get(field, unset) for field, unset in empty.items()} | {"id": "setting"}
+            stops.append({**kept, "multiplier": stop, "multipliers": multipliers})
         strip = {"slug": slug, "name": name, "multiplier": multiplier, "key": _hash([self.key, slug, others])}
         missing = [place for place, stop in enumerate(stops) if not stop["done"]]
 
@@ -175,23 +172,27 @@ class _Page:
             if isinstance(news, int):
                 continue
             for place, column in zip(missing, news, strict=True):
-                update = {"text": column.text, "done": column.finished}
-                if column.finished:
-                    update |= {"pieces": pieces(column), "warning": warning(judge(column))}
-                stops[place] = stops[place] | update
+                made = card("setting", "setting", "", column)
+                later = {} if column.finished else {"pieces": None, "warning": ""}  # too much to send at each step
+                stops[place] = stops[place] | made | later
             yield told()
         self._tell_last_sound(stops, slug, others)
         yield told(ended=True)
 
     def _tell_last_sound(self, stops: list[Card], slug: str, others: Multipliers) -> None:
         """Where a column has broken down, say how far the vector goes without."""
-        sound = {stop["multiplier"]: not stop["warning"] for stop in stops if stop["done"]}
+        judged = {stop["multiplier"]: Fluency(0, 0, 0, str(stop["broken"])) for stop in stops if stop["done"]}
+
+        def told(reason: str, multiplier: float) -> str:
+            return warning(reason, last_sound(judged, multiplier))
+
+        for place, stop in enumerate(stops):
+            stops[place] = stop | {"warning": told(stop["broken"], stop["multiplier"])}
         columns = []
         for column in self.value["columns"]:
             rest = {other: m for other, m in column["multipliers"].items() if other != slug}
-            if column["warning"] and rest == others:
-                told = last_sound(column["warning"], sound, column["multipliers"].get(slug, 0.0))
-                column = {**column, "warning": told}
+            if column["broken"] and rest == others:
+                column = {**column, "warning": told(column["broken"], column["multipliers"].get(slug, 0.0))}
             columns.append(column)
         self.value = {**self.value, "columns": columns}
 

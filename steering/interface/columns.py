@@ -7,11 +7,18 @@ from typing import Any
 import gradio as gr
 
 from steering.errors import SteeringError
+from steering.evaluation.fluency import Fluency, fluency
 from steering.generation import Column
 from steering.interface.widgets import widget
+from steering.interface.words import signed
 from steering.prompts import Conversation
 
 UPDATES_PER_SECOND = 12  # a reader sees no more, and a browser is not kept busy
+REPEATED_SHOWN = 0.05
+FOOT_HINT = (
+    "Perplexity: how surprising the untouched model finds this text, per word; its own answers have 3 to 6. "
+    "Repeated: share of four-word runs that stood in it before."
+)
 MOST_TURNS = 20
 LONGEST_TURN = 20_000  # characters
 
@@ -36,20 +43,38 @@ def message(note: str = "", problem: str = "", **more: Any) -> dict[str, Any]:
     }
 
 
-def card(id: str, kind: str, title: str, column: Column | None, *, stopped: bool = False, warning: str = "") -> Card:
-    """One column as the page shows it; `kind` colours it (baseline, setting, opposite, pin)."""
+def card(
+    id: str, kind: str, title: str, column: Column | None, *, stopped: bool = False, baseline: Column | None = None
+) -> Card:
+    """One column as the page shows it; `kind` colours it (baseline, setting, opposite, pin).
+
+    The baseline of the same run makes the judgement on its fluency relative.
+    """
     written = {"text": "", "pieces": None} if column is None else {"text": column.text, "pieces": pieces(column)}
     finished = column is not None and column.finished
+    judged = fluency(column, baseline if baseline and baseline.trace else None) if column and column.trace else None
     return {
         "id": id,
         "kind": kind,
         "title": title,
         **written,
-        "foot": _foot(column, stopped),
-        "warning": warning,
+        "foot": _foot(column, stopped, judged),
+        "foot_hint": FOOT_HINT if judged else "",
+        "fluency": vars(judged) if judged else None,
+        "broken": judged.reason if judged else "",
+        "warning": warning(judged.reason) if judged else "",
+        "tokens": column.tokens if column else 0,
         "writing": not finished and not stopped,
         "done": finished,
     }
+
+
+def warning(reason: str, last_sound: float | None = None) -> str:
+    """Words for a column that has broken down."""
+    if not reason:
+        return ""
+    where = "" if last_sound is None else f" Last sound at {signed(last_sound)}."
+    return f"Broken down: this answer {reason}.{where}"
 
 
 def cards(columns: Sequence[Column], kinds: Sequence[str], note: str = "") -> dict[str, Any]:
@@ -111,8 +136,14 @@ def history(turns: Sequence[dict[str, Any]], id: str) -> Conversation:
     return told
 
 
-def _foot(column: Column | None, stopped: bool) -> str:
+def _foot(column: Column | None, stopped: bool, judged: Fluency | None) -> str:
     if column is None or not column.tokens:
         return "waiting for the first word" if not stopped else "stopped"
-    ending = " · stopped" if stopped and not column.finished else ""
-    return f"{column.tokens} tokens · {column.tokens_per_second:.0f} per second{ending}"
+    parts = [f"{column.tokens} tokens", f"{column.tokens_per_second:.0f} per second"]
+    if judged:
+        parts.append(f"perplexity {judged.perplexity:.1f}")
+        if judged.repeated >= REPEATED_SHOWN:
+            parts.append(f"{100 * judged.repeated:.0f} % repeated")
+    if stopped and not column.finished:
+        parts.append("stopped")
+    return " · ".join(parts)

@@ -4,6 +4,7 @@ import random
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass, fields
+from functools import partial
 from typing import Any
 
 import gradio as gr
@@ -22,6 +23,7 @@ from steering.interface.controls import (
     SWEEP,
     Controls,
 )
+from steering.interface.exports import FORMS, taken_along
 from steering.interface.mixer import Mixer, fitting, mixer_panel, mixer_value, read_mixer
 from steering.interface.next_word import next_word_panel
 from steering.interface.presets import PRESETS, Preset
@@ -78,7 +80,7 @@ def build(studio: Studio, page: gr.Blocks) -> Playground:
                 go = gr.Button("Generate", variant="primary", elem_id="generate", scale=2, min_width=120)
                 stop = gr.Button("Stop", elem_id="stop", scale=1, min_width=70)
                 follow = gr.Button("Follow up", elem_id="follow-up", scale=1, min_width=90)
-                begin = gr.Button("New conversation", elem_id="new-conversation", visible=False, scale=1, min_width=130)
+                begin = gr.Button("Start over", elem_id="new-conversation", visible=False, scale=1, min_width=90)
                 copy = gr.Button("Copy link", elem_id="copy-link", scale=1, min_width=90)
             with gr.Row(elem_id="presets"):
                 chips = [gr.Button(preset.label, size="sm", min_width=100) for preset in presets]
@@ -91,6 +93,9 @@ def build(studio: Studio, page: gr.Blocks) -> Playground:
                 strip = gr.Checkbox(
                     True, label="Prepare the slider's whole range to flip through", elem_id="strip", min_width=200
                 )
+            with gr.Accordion("Take these answers along", open=False, elem_id="export") as export:
+                form = gr.Radio(list(FORMS), value=next(iter(FORMS)), label="As", elem_id="export-form")
+                code = gr.Code(label="", language="python", elem_id="export-text", interactive=False, max_lines=24)
             with gr.Accordion("System prompt and sampling", open=False, elem_id="sampling"):
                 system, tokens, temperature, top_p, penalty, seed, new_seed, full = _sampling(studio)
 
@@ -168,6 +173,7 @@ def build(studio: Studio, page: gr.Blocks) -> Playground:
     gr.on([prompt.change, system.change, full.change], fn=None, js=TELL_PROMPT)
     stop.click(studio.runs.stop, queue=False, api_visibility="private")
     copy.click(fn=None, js=links.COPY_URL)
+    gr.on([form.input, export.expand], partial(taken_along, studio.model.source), [columns, form], code, **hidden)
     _wire_conversation(studio, columns, prompt, follow, begin, hidden)
 
     def choose(preset: Preset, mixer_now: Any) -> tuple[Any, ...]:
