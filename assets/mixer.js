@@ -139,6 +139,7 @@ hear('set', ({ slug, multiplier }) => { // from the strip
   value.active = slug;
   send(value);
 });
+hear('who', () => say(false));
 watch('value', () => { render(); say(false); });
 render();
 say(false);

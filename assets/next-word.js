@@ -66,5 +66,5 @@ hear('drag', (detail) => {
 });
 hear('prompt', () => soon(TYPING));
 hear('turns', (now) => { turns = now; soon(50); });
-const begin = () => (field('prompt') ? want() : setTimeout(begin, 100));
+const begin = () => (field('prompt') ? tell('who') : setTimeout(begin, 100)); // the sliders answer with a `drag`
 begin();
