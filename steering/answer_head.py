@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from transformers.modeling_outputs import BaseModelOutputWithPast
 
 from steering.models import LanguageModel
+from steering.threads import shared
 from steering.twins import Catch, StandIn, twin
 
 VOCABULARY_SLICE = 2048
@@ -37,14 +38,15 @@ class AnswerHead:
             self._ending = twin(network, {base: self._given, self._head: self._head})
             self._takes_off = self._is_sound(model)
 
-    def __call__(self, states: Tensor, rows: Tensor, targets: Tensor) -> Tensor:
+    def __call__(self, states: Tensor, rows: Tensor, targets: Tensor, after: float = 0) -> Tensor:
         """log p of token targets[i] after the token whose state is states[rows[i]]: float32 [A]; differentiable.
 
         states: [P, hidden_size], as they come out before the head; rows, targets: int64 [A].
+        after: operations of the backward pass before the head, by which parts share out the work on theirs.
         """
         rows, targets = rows.to(states.device), targets.to(states.device)
         if self._linear:
-            return SlicedLogProbabilities.apply(states, self._head.weight, self._head.bias, rows, targets)
+            return SlicedLogProbabilities.apply(states, self._head.weight, self._head.bias, rows, targets, after)
         return ChunkedLogProbabilities.apply(states, self._logits, rows, targets)
 
     def after_tokens(self, tokens: Tensor, attention: Tensor, where: Tensor, targets: Tensor) -> Tensor:
@@ -105,21 +107,31 @@ class SlicedLogProbabilities(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, states: Tensor, weight: Tensor, bias: Tensor | None, rows: Tensor, targets: Tensor) -> Tensor:
+    def forward(
+        ctx, states: Tensor, weight: Tensor, bias: Tensor | None, rows: Tensor, targets: Tensor, after: float = 0
+    ) -> Tensor:
         wanted = ctx.needs_input_grad[0]
+
+        def of_slice(number: int) -> tuple[Tensor, Tensor, Tensor | None]:
+            """Of some words: maximum [P, 1], sum [P, 1] and, if wanted, sum of weights [P, hidden_size]."""
+            own = slice(number * VOCABULARY_SLICE, (number + 1) * VOCABULARY_SLICE)
+            words = weight[own]
+            logits = F.linear(states, words, None if bias is None else bias[own]).float()
+            highest = logits.amax(dim=1, keepdim=True)
+            shares = logits.sub_(highest).exp_()
+            return highest, shares.sum(dim=1, keepdim=True), shares.to(words.dtype) @ words if wanted else None
+
         count = len(states)
         highest = torch.full((count, 1), -torch.inf, device=states.device)
         total = torch.zeros(count, 1, device=states.device)
         mean = torch.zeros(states.shape, device=states.device)
-        for start in range(0, len(weight), VOCABULARY_SLICE):
-            words = weight[start : start + VOCABULARY_SLICE]
-            logits = F.linear(states, words, None if bias is None else bias[start : start + VOCABULARY_SLICE]).float()
-            higher = torch.maximum(highest, logits.amax(dim=1, keepdim=True))
-            shrink = torch.exp(highest - higher)
-            shares = logits.sub_(higher).exp_()
-            total = total * shrink + shares.sum(dim=1, keepdim=True)
+        slices, cost = -(-len(weight) // VOCABULARY_SLICE), 2 * (1 + wanted) * states.numel() * VOCABULARY_SLICE
+        for its_highest, its_total, its_sum in shared(of_slice, slices, cost, after if wanted else 0):
+            higher = torch.maximum(highest, its_highest)
+            shrink, its_share = torch.exp(highest - higher), torch.exp(its_highest - higher)
+            total = total * shrink + its_total * its_share
             if wanted:
-                mean = mean.mul_(shrink).add_(shares.to(words.dtype) @ words)
+                mean = mean.mul_(shrink).addcmul_(its_sum, its_share)
             highest = higher
         named = weight[targets]
         reached = (states[rows].float() * named.float()).sum(dim=1)
@@ -135,7 +147,7 @@ class SlicedLogProbabilities(torch.autograd.Function):
         mean, named, rows = ctx.saved_tensors
         weights = torch.zeros(len(mean), 1, device=mean.device).index_add(0, rows, gradient[:, None])
         back = (-weights * mean).index_add(0, rows, gradient[:, None] * named.float())
-        return back.to(ctx.dtype), None, None, None, None
+        return back.to(ctx.dtype), None, None, None, None, None
 
 
 class ChunkedLogProbabilities(torch.autograd.Function):

@@ -57,6 +57,7 @@ class PairScorer:
         self._prefix_states: Tensor | None = None
         self._packed: PackedModel | None = None
         self._head = AnswerHead(model)
+        self._later_weights = sum(p.numel() for block in model.blocks[layer + 1 :] for p in block.parameters())
         network = model.network  # weights fetched from disk, and quantised layers, keep notes that threads would mix up
         simple = not getattr(network, "is_quantized", False) and not any(p.is_meta for p in network.parameters())
         self._splits = simple and model.device.type == "cpu"
@@ -135,7 +136,8 @@ class PairScorer:
             return self._totals(packed.from_states(states, batch), batch)
 
     def _totals(self, last: Tensor, batch: PackedBatch) -> Tensor:
-        return batch.totals(self._head(last, batch.readout, batch.targets))
+        backward = 2.5 * self._later_weights * batch.tokens.numel()  # 2 for the products, the rest for all else
+        return batch.totals(self._head(last, batch.readout, batch.targets, backward))
 
     @torch.no_grad()
     def _measure_untouched(self, indices: Sequence[int]) -> None:

@@ -1,11 +1,12 @@
 """Work split over this machine's cores by the pair, one thread each, instead of inside every operation.
 
 Two cores that share one matrix product wait for each other after each of thousands of small operations; when another
-program holds one of the cores for a moment, both stand still. Two halves of a batch meet once a step.
+program holds one of the cores for a moment, both stand still. Two halves of a batch meet once a step. Halves are never
+quite equal, so a part that has less to do takes over some of another's `shared` tasks.
 """
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from typing import TypeVar
@@ -30,12 +31,16 @@ def in_threads(function: Callable[[Part], Result], parts: Sequence[Part]) -> lis
     """
     if len(parts) < 2 or workers() < 2:
         return [function(part) for part in parts]
-    cores, grads = torch.get_num_threads(), torch.is_grad_enabled()
+    cores, grads, board = torch.get_num_threads(), torch.is_grad_enabled(), _Board()
 
     def run(part: Part) -> Result:
         _become_worker(max(1, cores // len(parts)))
-        with torch.set_grad_enabled(grads):
-            return function(part)
+        _here.board = board
+        try:
+            with torch.set_grad_enabled(grads):
+                return function(part)
+        finally:
+            _here.board = None
 
     futures = [_pool(cores).submit(run, part) for part in parts]
     errors = [error for error in (future.exception() for future in futures) if error is not None]
@@ -74,6 +79,85 @@ def balanced(sizes: Sequence[int], count: int) -> list[list[int]]:
         groups[lightest].append(place)
         totals[lightest] += sizes[place]
     return [sorted(group) for group in groups]
+
+
+def shared(task: Callable[[int], Result], count: int, cost: float = 1, after: float = 0) -> Iterator[Result]:
+    """`task(0)`, `task(1)`, ... `task(count - 1)`, in order; parts that run at the same time may do some of them.
+
+    Who does a task changes neither its result nor the order, so sums over them are always the same.
+
+    Args:
+        cost: of a task, in any unit that all parts use.
+        after: what this part still has to do when all are done, in that unit.
+    """
+    board = getattr(_here, "board", None)
+    if board is None:
+        yield from map(task, range(count))
+        return
+    own = _Tasks(task, count, cost, after)
+    board.put_up(own)
+    try:
+        for number in range(count):
+            while number not in own.done:
+                board.work(own, number)
+            result, error = own.done.pop(number)
+            if error is not None:
+                raise error
+            yield result
+    finally:
+        own.begun = count  # nobody begins what nobody will take
+    while board.work(own):
+        pass
+
+
+class _Tasks:
+    """Those of one part: how many have begun, and number -> (result, error) of those done and not yet taken."""
+
+    def __init__(self, task: Callable[[int], object], count: int, cost: float, after: float) -> None:
+        self.task, self.count, self.cost, self.after = task, count, cost, after
+        self.begun = 0
+        self.done: dict[int, tuple[object, Exception | None]] = {}
+
+    @property
+    def left(self) -> float:
+        return (self.count - self.begun) * self.cost + self.after
+
+
+class _Board:
+    """Where the parts of one `in_threads` put up their shared tasks."""
+
+    def __init__(self) -> None:
+        self._open: list[_Tasks] = []
+        self._changed = threading.Condition()
+
+    def put_up(self, tasks: _Tasks) -> None:
+        with self._changed:
+            self._open.append(tasks)
+
+    def work(self, own: _Tasks, wanted: int | None = None) -> bool:
+        """Do the next task of the part that has most left, if that is sooner done so, or else the next of one's own.
+
+        Where there is neither: False, after a wait for the task wanted, if another part is at it.
+        """
+        with self._changed:
+            self._open = [each for each in self._open if each.begun < each.count]
+            gains = [each for each in self._open if each is own or own.left + each.cost < each.left]
+            if not gains:
+                while wanted is not None and wanted not in own.done:
+                    self._changed.wait()
+                return False
+            chosen = max(gains, key=lambda each: each.left)
+            number = chosen.begun
+            chosen.begun += 1
+        result, error = None, None
+        try:
+            result = chosen.task(number)
+        except Exception as problem:  # raised where the task comes from
+            error = problem
+        with self._changed:
+            chosen.done[number] = (result, error)
+            self._changed.notify_all()
+        return True
 
 
 @cache

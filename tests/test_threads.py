@@ -1,6 +1,7 @@
 """Work split over threads: the same results, in order, and torch's settings as they were."""
 
 import threading
+import time
 
 import pytest
 import torch
@@ -8,7 +9,8 @@ from tiny_models import tiny_model
 
 from steering.encoding import encode_pairs
 from steering.scoring import PairScorer
-from steering.threads import balanced, in_threads, workers
+from steering.threads import balanced, in_threads, shared, workers
+from steering.training.steps import summed_gradient
 
 
 @pytest.fixture
@@ -71,3 +73,56 @@ def test_scores_are_the_same_on_two_cores(architecture, pairs, two_cores, no_hoo
     torch.testing.assert_close(scores, expected, rtol=1e-5, atol=1e-4)
     assert whole == [[6, 1, 3]] and len(parts) == 2 and sorted(sum(parts, [])) == [1, 3, 6]
     assert no_hooks(model)
+
+
+def test_a_part_with_less_to_do_takes_over_shared_tasks(two_cores):
+    light_began = threading.Event()
+    helped = {}
+
+    def part(load):
+        done_by = helped[load] = []
+
+        def task(number):
+            light_began.wait(timeout=20)
+            time.sleep(0.01)
+            done_by.append((number, threading.get_ident()))
+            return load, number
+
+        if load == 1:
+            light_began.set()
+        results = list(shared(task, 10, after=20 * load))
+        return results, threading.get_ident()
+
+    (light, _), (heavy, owner) = in_threads(part, [1, 5])
+    assert light == [(1, number) for number in range(10)]
+    assert heavy == [(5, number) for number in range(10)]
+    assert sorted(number for number, _ in helped[5]) == list(range(10))
+    assert any(who != owner for _, who in helped[5])  # those left when the light part came
+    assert list(shared(lambda number: number, 3)) == [0, 1, 2]  # outside of parts
+
+
+def test_an_error_in_a_shared_task_is_raised_where_the_task_comes_from(two_cores):
+    both = threading.Barrier(2, timeout=20)
+
+    def part(load):
+        def task(number):
+            if load == 5:
+                raise ValueError(f"task {number}")
+            return number
+
+        both.wait()
+        try:
+            return list(shared(task, 10, after=20 * load))
+        except ValueError as error:
+            return str(error)
+
+    assert in_threads(part, [1, 5]) == [list(range(10)), "task 0"]
+
+
+def test_who_does_the_shared_tasks_changes_no_number(pairs, two_cores):
+    model = tiny_model()
+    _, encoded = encode_pairs(model, pairs)
+    scorer = PairScorer(model, encoded, 1)
+    vectors = {1: torch.randn(32, generator=torch.Generator().manual_seed(0))}
+    first, *others = (summed_gradient(scorer, range(7), vectors, (1.0, -1.0), beta=0.1) for _ in range(10))
+    assert all(torch.equal(first, other) for other in others)
