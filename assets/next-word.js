@@ -44,6 +44,7 @@ const ask = async () => {
     try {
       const found = await server.next_word(JSON.stringify(request));
       draw(found);
+      element.dataset.shows = JSON.stringify(request.multipliers);
     } catch (error) {
       head.textContent = 'The preview did not answer; it will with the next move.';
     }

@@ -31,7 +31,7 @@ CHROMIUM_FLAGS = [
 ]
 
 
-def _chromium() -> str | None:
+def chromium() -> str | None:
     """A Chromium on this machine, else playwright's download (None), else Debian's."""
     for name in ("chromium", "chromium-browser", "google-chrome"):
         if found := shutil.which(name):
@@ -49,7 +49,7 @@ def _chromium() -> str | None:
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=_chromium(), args=CHROMIUM_FLAGS)
+        browser = playwright.chromium.launch(executable_path=chromium(), args=CHROMIUM_FLAGS)
         yield browser
         browser.close()
 

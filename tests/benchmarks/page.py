@@ -1,0 +1,135 @@
+"""What a visitor waits for, measured in a real browser on a real server.
+
+    python -m tests.benchmarks.page [--seconds 10] [--json]
+
+From starting the program to its first answer over HTTP (with the model's cache warm), from opening the page to a
+usable Generate button, from Generate to the first text of four columns, and, over a real drag of some seconds, from
+each move of the slider to the bars that show it: on screen, so the frame after the change is awaited.
+"""
+
+import argparse
+import json
+import os
+import socket
+import statistics
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from playwright.sync_api import Page, sync_playwright
+
+from tests.browser.conftest import CHROMIUM_FLAGS, chromium
+
+WATCH = """
+() => {
+  window.moves = []; window.drawn = [];
+  document.addEventListener('steering:drag', (event) => {
+    if (event.detail.live) moves.push([performance.now(), JSON.stringify(event.detail.multipliers)]);
+  });
+  const shows = document.querySelector('[data-shows]');
+  new MutationObserver(() => requestAnimationFrame(() => setTimeout(() => {
+    const known = moves.filter(([, what]) => what === shows.dataset.shows);
+    if (known.length) drawn.push(performance.now() - known[known.length - 1][0]);
+  }))).observe(shows, { attributeFilter: ['data-shows'] });
+}
+"""
+FIRST_TEXT = "[...document.querySelectorAll('#columns .answer')].filter((answer) => answer.innerText).length >= 4"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seconds", type=float, default=10, help="how long the slider is dragged")
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args()
+    found: dict[str, float] = {}
+    with _server() as (address, ready), sync_playwright() as playwright:
+        found["server ready, s"] = ready
+        browser = playwright.chromium.launch(executable_path=chromium(), args=CHROMIUM_FLAGS)
+        page = browser.new_page(viewport={"width": 1400, "height": 900})
+        page.set_default_timeout(120_000)
+        for name in ("page usable, cold browser, s", "page usable, warm browser, s"):
+            began = time.perf_counter()
+            page.goto(f"{address}?v=&p=What+should+I+do+this+weekend%3F&tokens=8&strip=0")
+            page.wait_for_selector("#generate:not([disabled])")
+            page.wait_for_selector("#slider-cheerful")
+            found[name] = time.perf_counter() - began
+            page.wait_for_selector("[data-shows]", state="attached")
+            _finished(page)
+        found |= _drag(page, options.seconds)
+        found["first text of 4 columns, s"] = statistics.median(_first_text(page, address) for _ in range(5))
+        browser.close()
+    if options.json:
+        print(json.dumps(found))
+        return
+    for name, value in found.items():
+        print(f"{name:36} {value:.3g}")
+
+
+@contextmanager
+def _server() -> Iterator[tuple[str, float]]:
+    """(address, seconds until it answered) of the program, started as a user starts it."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    address = f"http://127.0.0.1:{port}/"
+    began = time.perf_counter()
+    command = [sys.executable, "app.py", "--port", str(port)]
+    server = subprocess.Popen(command, env={**os.environ, "CI": "1"}, stdout=subprocess.DEVNULL)
+    try:
+        while True:
+            try:
+                urllib.request.urlopen(address, timeout=5).read()
+                break
+            except OSError:
+                time.sleep(0.05)
+        yield address, time.perf_counter() - began
+    finally:
+        server.terminate()
+        server.wait()
+
+
+def _drag(page: Page, seconds: float) -> dict[str, float]:
+    """Latency of the preview, in ms, over a drag from end to end and back."""
+    page.evaluate(WATCH)
+    box = page.locator("#slider-cheerful").bounding_box()
+    middle, half, y = box["x"] + box["width"] / 2, 0.45 * box["width"], box["y"] + box["height"] / 2
+    page.mouse.move(middle, y)
+    page.mouse.down()
+    began = time.perf_counter()
+    while (now := time.perf_counter() - began) < seconds:
+        place = 1 - abs((now % 4) - 2)  # to and fro in four seconds
+        page.mouse.move(middle + half * place, y)
+        page.wait_for_timeout(16)
+    page.mouse.up()
+    page.wait_for_timeout(1000)
+    drawn, moves = page.evaluate("drawn"), page.evaluate("moves.length")
+    _finished(page)
+    late = statistics.quantiles(drawn, n=20)
+    return {
+        "slider moves": moves,
+        "previews drawn": len(drawn),
+        "preview on screen, median ms": statistics.median(drawn),
+        "preview on screen, p95 ms": late[-1],
+    }
+
+
+def _first_text(page: Page, address: str) -> float:
+    page.goto(f"{address}?v=cheerful:1&pin=formal:1&p=What+should+I+do+this+weekend%3F&tokens=16&strip=0")
+    page.wait_for_function(FIRST_TEXT)
+    _finished(page)
+    began = time.perf_counter()
+    page.locator("#generate").click()
+    page.wait_for_selector("#columns .reply.writing")
+    page.wait_for_function(FIRST_TEXT, polling="raf")
+    return time.perf_counter() - began
+
+
+def _finished(page: Page) -> None:
+    page.wait_for_function("document.querySelector('.reply') && !document.querySelector('#columns .reply.writing')")
+
+
+if __name__ == "__main__":
+    main()
