@@ -117,12 +117,12 @@ def _decode(run: "Run", decoder: Decoder, should_stop: Callable[[], bool]) -> It
     if should_stop():
         return
     chosen, going = run.write(batches, [batch.logits() for batch in batches])
+    yield list(run.columns)
     rows = rows_for(decoder, len(batches))
     for batch, tokens, places in zip(batches, chosen, going, strict=True):
         batch.advance(tokens, places)
         if places:
             rows.join(batch)
-    yield list(run.columns)
 
     def step() -> tuple[list[Tensor], list[list[int]]]:
         return run.write(rows.members, rows.logits())

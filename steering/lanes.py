@@ -21,6 +21,7 @@ class Lanes:
     """
 
     def __init__(self, decoder: Decoder) -> None:
+        self._decoder = decoder
         self.members: list[Batch] = []
         self._lanes = [Lane(decoder.lean) for _ in range(decoder.cores)]
         self._rows: list[list[tuple[Batch, int]]] = [[] for _ in self._lanes]  # whose row each of a lane's is
@@ -40,9 +41,12 @@ class Lanes:
         for of_scope in batch.additions.values():
             for layer, rows in of_scope.items():
                 additions[layer] = additions[layer] + rows if layer in additions else rows
-        for lane, places in zip(self._lanes, taken, strict=True):
-            if places:
-                lane.join(cache, additions, places)
+        joining = [
+            partial(lane.join, cache, additions, places)
+            for lane, places in zip(self._lanes, taken, strict=True)
+            if places
+        ]
+        self._decoder.on_step_cores(lambda: side_by_side(joining))
 
     def logits(self) -> list[Tensor]:
         """For each member: float32 [its rows, vocabulary] for the next token of every row."""

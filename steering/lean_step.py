@@ -21,7 +21,7 @@ from transformers.cache_utils import Cache, DynamicLayer
 from steering.intervention import Additions, added
 
 MODEL_TYPES = {"llama", "mistral", "qwen2", "qwen3"}
-ROOM = 64
+ROOM = 128
 """Positions that a lane makes room for at a time."""
 
 Packed = torch.classes.quantized.LinearPackedParamsBase
@@ -203,7 +203,9 @@ class Lane:
         own = self.end - first
         end = max(own, length)
         both, layers, _, heads, _, size = self._cached.shape
-        cached = self._cached.new_zeros(both, layers, len(rows) + more, heads, end + ROOM, size)
-        cached[:, :, : len(rows), :, end - own : end] = self._cached[:, :, list(rows), :, first : self.end]
+        cached = self._cached.new_empty(both, layers, len(rows) + more, heads, end + ROOM, size)
+        cached[..., :end, :] = 0  # what a mask hides must be finite, too
+        kept = self._cached if len(rows) == len(self) else self._cached[:, :, list(rows)]
+        cached[:, :, : len(rows), :, end - own : end] = kept[..., first : self.end, :]
         self.starts = [self.starts[row] - self.end + end for row in rows]
         self._cached, self.end = cached, end
