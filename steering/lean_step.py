@@ -204,8 +204,9 @@ class Lane:
         end = max(own, length)
         both, layers, _, heads, _, size = self._cached.shape
         cached = self._cached.new_empty(both, layers, len(rows) + more, heads, end + ROOM, size)
-        cached[..., :end, :] = 0  # what a mask hides must be finite, too
-        kept = self._cached if len(rows) == len(self) else self._cached[:, :, list(rows)]
-        cached[:, :, : len(rows), :, end - own : end] = kept[..., first : self.end, :]
+        cached[..., : end - own, :] = 0  # what a mask hides must be finite, too
+        cached[:, :, len(rows) :, :, :end] = 0
+        for place, row in enumerate(rows):
+            cached[:, :, place, :, end - own : end] = self._cached[:, :, row, :, first : self.end]
         self.starts = [self.starts[row] - self.end + end for row in rows]
         self._cached, self.end = cached, end
