@@ -22,7 +22,6 @@ from steering.sampling import Sampling
 from steering.shared_batch import lays_together, rows_for
 
 IDLE_SECONDS = 5.0
-MANY = 2
 
 
 class DecodeServer:
@@ -196,7 +195,7 @@ class _Floor:
     """Who is being served: their requests, and the rows that are written."""
 
     def __init__(self, decoder: Decoder) -> None:
-        self.rows = rows_for(decoder, MANY)
+        self.rows = rows_for(decoder, 2)  # or more: whoever comes, joins
         self.tickets: list[_Ticket] = []
 
     def remove(self, ticket: "_Ticket") -> None:

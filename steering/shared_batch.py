@@ -3,6 +3,7 @@
 Rows of a shared batch are padded on the left to the longest, the padding masked out and positions counted without it,
 so that each row gives what it gives alone. The key-value caches are laid together, which only plain ones allow; whether
 a model's can be is found out by comparing. Where they cannot, batches are stepped one after another.
+Where the lean step writes, its lanes stand in for both (see `lanes`).
 """
 
 import torch
