@@ -67,9 +67,16 @@ class LeanStep(nn.Module):
         self.scale = float(attentions[0].scaling)
 
     def forward(
-        self, hidden: Tensor, cached: Tensor, first: int, end: int, mask: Tensor, cos: Tensor, sin: Tensor,
+        self,
+        hidden: Tensor,
+        cached: Tensor,
+        first: int,
+        end: int,
+        mask: Tensor,
+        cos: Tensor,
+        sin: Tensor,
         additions: dict[int, Tensor],
-    ) -> Tensor:  # fmt: skip
+    ) -> Tensor:
         """float32 [rows, vocabulary]: logits after the tokens embedded as `hidden` [rows, hidden_size].
 
         Args:
