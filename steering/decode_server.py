@@ -19,7 +19,7 @@ from steering.intervention import Setting
 from steering.models import LanguageModel
 from steering.prompts import DEFAULT_SYSTEM_PROMPT, Conversation
 from steering.sampling import Sampling
-from steering.shared_batch import SeparateBatches, SharedBatch, lays_together
+from steering.shared_batch import lays_together, rows_for
 
 IDLE_SECONDS = 5.0
 
@@ -103,7 +103,7 @@ class DecodeServer:
 
     def _serve(self) -> None:
         """Decode until there has been nothing to do for a while."""
-        floor = _Floor(self._new_rows())
+        floor = _Floor(self._decoder)
         while True:
             with self._changed:
                 if not floor.tickets and not self._changed.wait_for(lambda: self._waiting, IDLE_SECONDS):
@@ -114,10 +114,7 @@ class DecodeServer:
             except Exception as error:  # of the model: all who shared the step hear of it
                 for ticket in floor.tickets:
                     ticket.news.put(error)
-                floor = _Floor(self._new_rows())
-
-    def _new_rows(self) -> SharedBatch | SeparateBatches:
-        return SharedBatch(self._decoder) if self.shares else SeparateBatches()
+                floor = _Floor(self._decoder)
 
     def _turn(self, floor: "_Floor") -> None:
         """Let go of who has left, let in who is next, read one prompt, write one more token in every row."""
@@ -191,8 +188,8 @@ class DecodeServer:
 class _Floor:
     """Who is being served: their requests, and the rows that are written."""
 
-    def __init__(self, rows: SharedBatch | SeparateBatches) -> None:
-        self.rows = rows
+    def __init__(self, decoder: Decoder) -> None:
+        self.rows = rows_for(decoder, 2)  # or more: whoever comes, joins
         self.tickets: list[_Ticket] = []
 
     def remove(self, ticket: "_Ticket") -> None:

@@ -6,7 +6,9 @@ What made a step slow on a CPU, and what is done about it (measured with the bun
   one core, which reads the weights as fast as memory hands them out; only the prompt uses all cores;
 - the prompt is the same in every row: its blocks up to the first steered layer run for one row, and adding the rows'
   vectors there makes rows of it, so that nothing before that layer is computed twice;
-- the products are bound by the weights' bytes: held as float16 (`weights="float16"`), a step takes half the time.
+- the products are bound by the weights' bytes: held as float16 (`weights="float16"`), a step takes half the time;
+- what is left between the products goes where the model is built like Llama and float16 is in use (see `lean_step`):
+  the step is written out, and several rows are stepped in lanes, one a core, which wait for each other once a step.
 
 Whether a model can be run so is found out once, against the plain forward pass; one that cannot is run the plain way.
 """
@@ -22,12 +24,14 @@ from torch import Tensor
 
 from steering.errors import SteeringError
 from steering.intervention import Additions, placed, steered
+from steering.lean_step import Lane, Lean
 from steering.light_weights import with_float16_weights
 from steering.models import LanguageModel
 from steering.threads import on_one_core
 
 WEIGHTS = ("full", "float16")
 PROBE_IDS = 6
+PROBE_STEPS = 10
 PROBE_TEXT = "The quick brown fox jumps over the lazy dog, and then it sits down by the river to think about its day."
 
 Result = TypeVar("Result")
@@ -39,8 +43,9 @@ class Decoder:
     Attributes:
         network, blocks: read the prompt; the model's own.
         step_network, step_blocks: write the answer; the model's own, or a twin with float16 weights.
+        lean: writes it in their place, on `cores` lanes; None where it cannot be had, and always for full weights.
         shares_prompt: whether the prompt is read once for all rows.
-        kl: mean KL divergence in nats of the step network's next tokens from the model's, over a sentence; 0 for the
+        kl: mean KL divergence in nats of the next tokens as written from the model's, over a sentence; 0 for the
             model's own weights.
         lays_together: whether rows of different prompts can be one batch; None until `shared_batch` has tried.
         why_full: why float16 weights were asked for and are not in use; empty otherwise.
@@ -50,6 +55,8 @@ class Decoder:
         self.network, self.blocks, self.device = model.network, model.blocks, model.device
         self.step_network, self.step_blocks = self.network, self.blocks
         self.kl, self.why_full = 0.0, ""
+        self.lean: Lean | None = None
+        self.cores = torch.get_num_threads()
         self.hidden_size = model.hidden_size
         self.lays_together: bool | None = None
         parameters = inspect.signature(model.network.forward).parameters
@@ -88,10 +95,57 @@ class Decoder:
         light, self.why_full = with_float16_weights(model.network)
         if light is None:
             return
-        tokens = torch.tensor([model.tokenizer(PROBE_TEXT)["input_ids"]], device=self.device)
-        want, got = (network(input_ids=tokens).logits[0].float().log_softmax(-1) for network in (self.network, light))
-        self.kl = float((want.exp() * (want - got)).sum(-1).mean().clamp_min(0))
         self.step_network, self.step_blocks = light, light.get_submodule(model.blocks_path)
+        lean = Lean.of(light, self.step_blocks)
+        if lean is not None and self.on_step_cores(lambda: self._steps_as(lean)):
+            self.lean = lean
+        ids = model.tokenizer(PROBE_TEXT)["input_ids"]
+        want = self.network(input_ids=torch.tensor([ids], device=self.device)).logits[0].float().log_softmax(-1)
+        got = self.on_step_cores(lambda: self._written(ids)).log_softmax(-1)
+        self.kl = float((want[-len(got) :].exp() * (want[-len(got) :] - got)).sum(-1).mean().clamp_min(0))
+
+    @torch.inference_mode()
+    def _steps_as(self, lean: Lean) -> bool:
+        """Whether rows of two prompts get in one lane what the step network gives each batch, on a few tokens."""
+        ids = probe_ids(self.network)
+        push = torch.randn(2, self.hidden_size, generator=torch.Generator().manual_seed(2))
+        middle, last = len(self.blocks) // 2, len(self.blocks) - 1
+        batches = [
+            Batch(self, ids, {"all": {middle: push}, "answer": {}}, range(2)),
+            Batch(self, ids[2:5], {"all": {last: push}, "answer": {}}, range(2)),
+        ]
+        lane = Lane(lean)
+        try:
+            for batch in batches:
+                batch.logits()
+                lane.join(batch.cache, batch.additions["all"], range(2))
+                batch.advance(torch.tensor(ids[:2]), [0, 1])
+            for token in ids[1:4]:
+                got = lane.step([int(row[-1]) for batch in batches for row in batch.tokens])
+                want = torch.cat([batch.logits() for batch in batches])
+                if not (got - want).abs().max() <= 1e-3 * want.std():
+                    return False
+                for batch in batches:
+                    batch.advance(torch.tensor([token, token + 1]), [0, 1])
+        except Exception:  # whatever way an architecture has to differ, the plain way remains
+            return False
+        return True
+
+    @torch.inference_mode()
+    def _written(self, ids: list[int]) -> Tensor:
+        """float32 [tokens, vocabulary]: what is predicted after each of the last ids, written one after another."""
+        start = max(1, len(ids) - PROBE_STEPS)
+        batch = Batch(self, ids[:start], {"all": {}, "answer": {}}, [0])
+        batch.logits()
+        if self.lean is not None:
+            lane = Lane(self.lean)
+            lane.join(batch.cache, {}, [0])
+            return torch.cat([lane.step([token]) for token in ids[start:]])
+        written = []
+        for token in ids[start:]:
+            batch.advance(torch.tensor([token], device=self.device), [0])
+            written.append(batch.logits())
+        return torch.cat(written)
 
 
 class Batch:

@@ -89,7 +89,7 @@ def stream(
 
     Sampling comes as a `Sampling`, or as its fields (`max_new_tokens=64`). Nothing is held between two yields, no hook
     and no lock: a consumer may stop at any token by closing the generator, or through `should_stop`. On a CPU,
-    `weights="float16"` writes about twice as fast with half a model's memory more (see `decoding.decoder_of`).
+    `weights="float16"` writes up to twice as fast with half a model's memory more (see `decoding.decoder_of`).
 
     Args:
         before: the turns before the prompt; `histories`: one conversation for each column, in its place.
@@ -117,12 +117,12 @@ def _decode(run: "Run", decoder: Decoder, should_stop: Callable[[], bool]) -> It
     if should_stop():
         return
     chosen, going = run.write(batches, [batch.logits() for batch in batches])
+    yield list(run.columns)
     rows = rows_for(decoder, len(batches))
     for batch, tokens, places in zip(batches, chosen, going, strict=True):
         batch.advance(tokens, places)
         if places:
             rows.join(batch)
-    yield list(run.columns)
 
     def step() -> tuple[list[Tensor], list[list[int]]]:
         return run.write(rows.members, rows.logits())

@@ -16,15 +16,19 @@ LARGEST = torch.finfo(torch.float16).max
 
 
 class Float16Linear(StandIn):
-    """Stands in for a linear map; holds a float16 copy of its matrix, packed for FBGEMM."""
+    """Stands in for a linear map.
+
+    Attributes:
+        packed: a float16 copy of its matrix, laid out for FBGEMM, with its bias.
+    """
 
     def __init__(self, original: nn.Module) -> None:
         super().__init__(original)
         weight = original.weight.t() if isinstance(original, Conv1D) else original.weight
-        self._packed = torch.ops.quantized.linear_prepack_fp16(weight.contiguous(), original.bias)
+        self.packed = torch.ops.quantized.linear_prepack_fp16(weight.contiguous(), original.bias)
 
     def forward(self, states: Tensor) -> Tensor:
-        return torch.ops.quantized.linear_dynamic_fp16(states, self._packed)
+        return torch.ops.quantized.linear_dynamic_fp16(states, self.packed)
 
 
 def with_float16_weights(network: PreTrainedModel) -> tuple[PreTrainedModel | None, str]:

@@ -3,6 +3,7 @@
 Rows of a shared batch are padded on the left to the longest, the padding masked out and positions counted without it,
 so that each row gives what it gives alone. The key-value caches are laid together, which only plain ones allow; whether
 a model's can be is found out by comparing. Where they cannot, batches are stepped one after another.
+Where the lean step writes, its lanes stand in for both (see `lanes`).
 """
 
 import torch
@@ -12,6 +13,7 @@ from transformers.cache_utils import Cache, DynamicLayer
 
 from steering.decoding import Batch, Decoder, probe_ids
 from steering.intervention import Additions, steered
+from steering.lanes import Lanes
 
 
 class SeparateBatches:
@@ -147,13 +149,17 @@ def _padded(states: Tensor, length: int) -> Tensor:
     return pad(states, (0, 0, length - states.shape[2], 0))
 
 
-def rows_for(decoder: Decoder, count: int) -> SharedBatch | SeparateBatches:
+def rows_for(decoder: Decoder, count: int) -> SharedBatch | SeparateBatches | Lanes:
     """What steps `count` batches best."""
+    if decoder.lean is not None:
+        return Lanes(decoder)
     return SharedBatch(decoder) if count > 1 and lays_together(decoder) else SeparateBatches()
 
 
 def lays_together(decoder: Decoder) -> bool:
     """Whether rows of different prompts can be decoded as one batch; tried out when first asked."""
+    if decoder.lean is not None:
+        return True
     if decoder.lays_together is None:
         decoder.lays_together = decoder.on_step_cores(lambda: _can_lay_together(decoder))
     return decoder.lays_together

@@ -7,7 +7,7 @@ quite equal, so a part that has less to do takes over some of another's `shared`
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from functools import cache
 from typing import TypeVar
 
@@ -60,14 +60,24 @@ def on_one_core(function: Callable[[], Result]) -> Result:
     if cores == 1:
         return function()
 
-    def run() -> Result:
-        _become_worker(1)
-        return function()
-
     try:
-        return _single().submit(run).result()
+        return _single().submit(_on_this_core, function).result()
     finally:
         torch.set_num_threads(cores)
+
+
+def side_by_side(functions: Sequence[Callable[[], Result]]) -> list[Result]:
+    """What each function gives, all at the same time on one core each; the first here, the others on threads.
+
+    The calling thread is expected to run on one core already (see `on_one_core`). An exception is raised once all
+    have ended.
+    """
+    futures = [_beside().submit(_on_this_core, function) for function in functions[1:]]
+    try:
+        first = [function() for function in functions[:1]]
+    finally:
+        wait(futures)
+    return first + [future.result() for future in futures]
 
 
 def balanced(sizes: Sequence[int], count: int) -> list[list[int]]:
@@ -168,6 +178,17 @@ def _pool(size: int) -> ThreadPoolExecutor:
 @cache
 def _single() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(thread_name_prefix="steering-step")
+
+
+@cache
+def _beside() -> ThreadPoolExecutor:
+    """Not the threads that wait for these: they could all be waiting."""
+    return ThreadPoolExecutor(thread_name_prefix="steering-lane")
+
+
+def _on_this_core(function: Callable[[], Result]) -> Result:
+    _become_worker(1)
+    return function()
 
 
 def _become_worker(cores: int) -> None:

@@ -9,7 +9,7 @@ from tiny_models import tiny_model
 
 from steering.encoding import encode_pairs
 from steering.scoring import PairScorer
-from steering.threads import balanced, in_threads, shared, workers
+from steering.threads import balanced, in_threads, on_one_core, shared, side_by_side, workers
 from steering.training.steps import summed_gradient
 
 
@@ -126,3 +126,36 @@ def test_who_does_the_shared_tasks_changes_no_number(pairs, two_cores):
     vectors = {1: torch.randn(32, generator=torch.Generator().manual_seed(0))}
     first, *others = (summed_gradient(scorer, range(7), vectors, (1.0, -1.0), beta=0.1) for _ in range(10))
     assert all(torch.equal(first, other) for other in others)
+
+
+def test_steps_side_by_side_run_at_once_one_core_each_from_any_number_of_threads(two_cores):
+    def step(number, both):
+        both.wait()  # neither goes on before the other runs
+        return number, torch.get_num_threads()
+
+    def visit():
+        both = threading.Barrier(2, timeout=20)
+        found.append(on_one_core(lambda: side_by_side([lambda: step(1, both), lambda: step(2, both)])))
+
+    found, visitors = [], [threading.Thread(target=visit) for _ in range(40)]
+    for visitor in visitors:
+        visitor.start()
+    for visitor in visitors:
+        visitor.join(timeout=30)
+    assert found == [[(1, 1), (2, 1)]] * 40
+    assert torch.get_num_threads() == 2
+
+
+@pytest.mark.parametrize("broken", [0, 1])
+def test_an_error_side_by_side_is_raised_after_all_have_ended(two_cores, broken):
+    ended = []
+
+    def step(number):
+        if number == broken:
+            raise ValueError(number)
+        time.sleep(0.05)
+        ended.append(number)
+
+    with pytest.raises(ValueError, match=str(broken)):
+        on_one_core(lambda: side_by_side([lambda: step(0), lambda: step(1)]))
+    assert ended == [1 - broken]

@@ -1,0 +1,134 @@
+"""The lean step writes what the float16 twin writes, whoever joins, leaves or fails, on one lane or several."""
+
+import pytest
+import torch
+from test_decode_server import REQUESTS, texts, together
+from test_decoding import batch_of
+from test_generation import NO_REPEATS, PROMPT, vector
+from tiny_models import ARCHITECTURES, tiny_model
+from torch import nn
+
+from steering import lean_step
+from steering.decode_server import DecodeServer
+from steering.decoding import Batch, decoder_of
+from steering.generation import generate
+from steering.lanes import Lanes
+from steering.shared_batch import rows_for
+
+LEAN = ("llama", "qwen2", "qwen3")
+SETTINGS = [{}, {vector(1, seed=1): 2.0}, {vector(0, 3, seed=2): -1.0}, {vector(2, seed=3, token_scope="answer"): 1.5}]
+
+
+def lively(architecture, **changes):
+    """A tiny model whose norms and biases are random, too."""
+    model = tiny_model(architecture, **changes)
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for parameter in model.network.parameters():
+            if parameter.dim() == 1:
+                parameter.add_(0.3 * torch.randn(parameter.shape, generator=generator))
+    return model
+
+
+@pytest.fixture(params=[1, 2, 3])
+def cores(request):
+    torch.set_num_threads(request.param)
+    yield request.param
+    torch.set_num_threads(1)
+
+
+def test_which_models_are_written_the_lean_way():
+    """A test that passed because all went the plain way would show nothing."""
+    lean = {name for name in ARCHITECTURES if decoder_of(tiny_model(name), "float16").lean is not None}
+    assert lean == set(LEAN)  # mistral's cache forgets what is behind its window
+    assert decoder_of(tiny_model("mistral", sliding_window=None), "float16").lean is not None
+    assert decoder_of(tiny_model("llama")).lean is None  # the full weights are the model's own, bit for bit
+
+
+@pytest.mark.parametrize("architecture", LEAN)
+def test_lanes_write_what_the_twin_writes(architecture, cores, monkeypatch):
+    """Four rows, then two more with a longer prompt; rows leave, the room is outgrown."""
+    monkeypatch.setattr(lean_step, "ROOM", 3)
+    model = lively(architecture)
+    decoder = decoder_of(model, "float16")
+    rows = rows_for(decoder, 1)
+    assert isinstance(rows, Lanes)
+    longer = Batch(decoder, list(range(10, 160)), {"all": {1: torch.ones(2, 32)}, "answer": {}}, [7, 8])
+    alone = [
+        batch_of(model, SETTINGS, weights="float16"),
+        Batch(decoder, longer.tokens[0].tolist(), longer.additions, [7, 8]),
+    ]
+    for number, batch in enumerate((batch_of(model, SETTINGS, weights="float16"), longer)):
+        for one in (batch, alone[number]):
+            one.logits()
+            one.advance(torch.arange(40, 40 + len(one.rows)), range(len(one.rows)))
+        rows.join(batch)
+        going = {0: [[0, 1, 2, 3], [0, 2, 3], [0, 2]], 1: [[0, 1], [0, 1], [0, 1], [0, 1], [1], [0]]}[number]
+        for step in range(6):
+            wanted = [other.logits() for other in alone[: number + 1]]
+            for got, want in zip(rows.logits(), wanted, strict=True):
+                torch.testing.assert_close(got, want, rtol=0, atol=1e-4 * float(want.std()))
+            chosen = [torch.arange(50 + step, 50 + step + len(other.rows)) for other in alone[: number + 1]]
+            places = [list(range(len(tokens))) for tokens in chosen]
+            if step < len(going):
+                places[-1] = going[step]
+            rows.advance(chosen, places)
+            for other, tokens, kept in zip(alone, chosen, places, strict=False):
+                other.advance(tokens, kept)
+    assert [member.rows for member in rows.members] == [other.rows for other in alone] == [[0, 3], [8]]
+
+
+@pytest.mark.parametrize("architecture", LEAN)
+def test_a_column_does_not_depend_on_the_others(architecture, cores):
+    model = lively(architecture)
+    options = {"max_new_tokens": 10, "repetition_penalty": NO_REPEATS, "weights": "float16"}
+    together_ = generate(model, PROMPT, SETTINGS * 2, trace=True, **options)
+    for column, setting in zip(together_, SETTINGS * 2, strict=True):
+        assert texts([column]) == texts(generate(model, PROMPT, [setting], **options))
+    assert len({column.text for column in together_}) == len(SETTINGS)
+
+
+def test_visitors_share_the_lanes(cores):
+    model = lively("llama")
+    found = together(DecodeServer(model, weights="float16"), waits=(0, 0.02, 0.05, 0.1))
+    for number, (prompt, columns, options) in enumerate(REQUESTS):
+        options = {"repetition_penalty": NO_REPEATS, **options}
+        assert texts(found[number]) == texts(generate(model, prompt, columns, weights="float16", **options))
+
+
+def test_without_torchscript_python_runs_the_same_step(monkeypatch):
+    options = {"max_new_tokens": 8, "repetition_penalty": NO_REPEATS, "weights": "float16"}
+    wanted = texts(generate(lively("llama"), PROMPT, SETTINGS, **options))
+    monkeypatch.setattr(torch.jit, "script", lambda module: 1 / 0)
+    model = lively("llama")
+    assert texts(generate(model, PROMPT, SETTINGS, **options)) == wanted
+    assert type(decoder_of(model, "float16").lean.step) is lean_step.LeanStep
+
+
+def test_a_model_that_only_looks_like_llama_is_noticed():
+    model = tiny_model()
+    model.blocks[-1].mlp.act_fn = nn.GELU()
+    assert decoder_of(model, "float16").lean is None
+    options = {"max_new_tokens": 8, "repetition_penalty": NO_REPEATS}
+    light, full = (generate(model, PROMPT, SETTINGS, weights=weights, **options) for weights in ("float16", "full"))
+    assert texts(light) == texts(full)
+
+
+def test_a_matrix_too_large_for_float16_goes_the_plain_way():
+    model = tiny_model()
+    with torch.no_grad():
+        model.blocks[0].mlp.up_proj.weight[0, 0] = 1e5
+    assert decoder_of(model, "float16").lean is None
+
+
+def test_a_step_that_fails_leaves_no_trace(cores, no_hooks, monkeypatch):
+    model = lively("llama")
+    decoder = decoder_of(model, "float16")
+    options = {"max_new_tokens": 8, "repetition_penalty": NO_REPEATS, "weights": "float16"}
+    wanted = texts(generate(model, PROMPT, SETTINGS, **options))
+    with monkeypatch.context() as patch:
+        patch.setattr(decoder.lean, "step", lambda *args: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            generate(model, PROMPT, SETTINGS, **options)
+    assert no_hooks(model)
+    assert texts(generate(model, PROMPT, SETTINGS, **options)) == wanted
