@@ -20,7 +20,8 @@ HELP = """
 A **steering vector** is one direction added inside a language model while it reads and writes. The **multiplier** on
 its slider says how strongly: 0 is the untouched model, +1 the strength it was trained at, negative the opposite.
 
-1. **Playground**: drag a slider and read the same prompt answered without and with steering.
+1. **Playground**: drag a slider, see the first word move with it, and read the same prompt answered without and with
+   steering. Then drag again: the last column flips through the whole range.
 2. **Train**: bring pairs of answers, one that shows a behavior and one that shows its opposite, and make a vector.
 3. **Vectors**: everything on your shelf: what it does, how well, and its file.
 

@@ -7,11 +7,14 @@ beyond the loaded model; hidden states past the budget are on disk.
 """
 
 import argparse
+import gc
 import json
-import resource
 import subprocess
 import sys
+import threading
 import time
+
+import psutil
 
 SERIES = {
     "pairs": [{"pairs": n} for n in (50, 500, 5000)],
@@ -59,20 +62,39 @@ def measured(pairs: int, words: int = 5, layer: int | None = None, width: int | 
         return " ".join([word, *(WORDS[(number * 7 + i * (1 + number % 5)) % len(WORDS)] for i in range(words - 1))])
 
     made = Pairs.of(PreferencePair(f"Number {i}?", answer(i, "Yes"), answer(i + 3, "No")) for i in range(pairs))
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    began = time.perf_counter()
-    for report in training_run(model, made, Pairs.of([]), layer=layer, epochs=1, learning_rate=0.01):
-        first = report.seconds if report.step == 1 else None
-        began = time.perf_counter() if first else began  # without preparation, which is the same for all
-    seconds = time.perf_counter() - began
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    gc.collect()
+    with _Highest() as highest:
+        began = time.perf_counter()
+        for report in training_run(model, made, Pairs.of([]), layer=layer, epochs=1, learning_rate=0.01):
+            first = report.seconds if report.step == 1 else None
+            began = time.perf_counter() if first else began  # without preparation, which is the same for all
+        seconds = time.perf_counter() - began
     steps = report.step - 1
     return {
         "steps": report.step,
         "seconds": round(seconds, 2),
         "seconds_per_step": round(seconds / max(1, steps), 3),
-        "memory_mb": round((peak - before) / 1024),
+        "memory_mb": round(highest.beyond / 1024**2),
     }
+
+
+class _Highest:
+    """How many bytes of memory the process held at most beyond those at the beginning, looked at 50 times a second."""
+
+    def __enter__(self) -> "_Highest":
+        self._memory = psutil.Process().memory_info
+        self._before, self.beyond, self._over = self._memory().rss, 0, threading.Event()
+        self._watch = threading.Thread(target=self._look, daemon=True)
+        self._watch.start()
+        return self
+
+    def _look(self) -> None:
+        while not self._over.wait(0.02):
+            self.beyond = max(self.beyond, self._memory().rss - self._before)
+
+    def __exit__(self, *error: object) -> None:
+        self._over.set()
+        self._watch.join()
 
 
 def _random_llama(model, width):
