@@ -15,6 +15,7 @@ that the model goes on writing. The memory-bandwidth limit is the time to read a
 """
 
 import argparse
+import ctypes
 import importlib.util
 import json
 import platform
@@ -22,6 +23,7 @@ import statistics
 import threading
 import time
 
+import numpy as np
 import torch
 
 from steering import load_model
@@ -54,12 +56,21 @@ def main() -> None:
     parser.add_argument("--visitors", type=int, default=8)
     parser.add_argument("--gguf", help="the model's GGUF file, for llama.cpp")
     parser.add_argument("--only", help=f"some of {','.join(PARTS)}")
+    parser.add_argument("--rounds", type=int, default=3, help="each thing is measured so often in turn; medians count")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     bench = Bench(options.tokens, options.prompt_tokens, options.visitors, options.gguf)
     parts = options.only.split(",") if options.only else PARTS
-    for part in parts:
-        getattr(bench, part.replace("-", "_").replace(".", "_"))()
+    rounds = []
+    for _ in range(options.rounds):
+        bench.found = {}
+        for part in parts:
+            getattr(bench, part.replace("-", "_").replace(".", "_"))()
+        rounds.append(bench.found)
+    bench.found = {
+        name: {figure: statistics.median(found[name][figure] for found in rounds) for figure in figures}
+        for name, figures in rounds[0].items()
+    }
     if options.json:
         print(json.dumps(bench.found))
         return
@@ -95,7 +106,7 @@ class Bench:
         return prompt_ids(self.model, self.prompt, system=DEFAULT_SYSTEM_PROMPT)
 
     def settings(self, count: int) -> list[dict]:
-        return [{}, *({self.vector: float(number)} for number in range(1, count))]
+        return [{self.vector: float(number)} if number else {} for number in range(count)]
 
     def full(self) -> None:
         self._ours("full")
@@ -119,6 +130,7 @@ class Bench:
     def repeng(self) -> None:
         if not importlib.util.find_spec("repeng"):
             return
+        np.float_ = np.float64  # repeng 0.4 still asks numpy for it
         from repeng import ControlModel, ControlVector
 
         control = ControlVector(model_type="llama", directions={self.layer: self.vector.directions[self.layer].numpy()})
@@ -147,15 +159,20 @@ class Bench:
     def llama_cpp(self) -> None:
         if not self.gguf or not importlib.util.find_spec("llama_cpp"):
             return
-        from llama_cpp import Llama
+        from llama_cpp import Llama, llama_set_adapter_cvec
 
         llama = Llama(self.gguf, n_ctx=512, n_threads=torch.get_num_threads(), verbose=False)
+        layers, width = self.model.num_layers, self.model.hidden_size
+        control = torch.zeros(layers - 1, width)  # llama.cpp's layers begin at 1
         began = time.perf_counter()
-        for _ in range(IN_TURN):
-            llama.reset()
+        for number in range(IN_TURN):
+            control[self.layer - 1] = number * self.vector.directions[self.layer]
+            data = (ctypes.c_float * control.numel()).from_buffer_copy(control.numpy().tobytes())
+            assert llama_set_adapter_cvec(llama.ctx, data, control.numel(), width, 1, layers) == 0
             for count, _ in enumerate(llama.generate(self.ids(), temp=0.0, reset=True), 1):
                 if count == self.tokens:
                     break
+            llama.reset()
         self._report("llama.cpp in turn", began, IN_TURN)
 
     def preview(self) -> None:
