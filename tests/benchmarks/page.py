@@ -21,7 +21,7 @@ from contextlib import contextmanager
 
 from playwright.sync_api import Page, sync_playwright
 
-from tests.browser.conftest import CHROMIUM_FLAGS, chromium
+from tests.chromium import CHROMIUM_FLAGS, chromium
 
 WATCH = """
 () => {

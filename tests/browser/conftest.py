@@ -1,14 +1,12 @@
 """A real server and a real Chromium for the page's tests."""
 
 import csv
-import os
-import shutil
-import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from chromium import CHROMIUM_FLAGS, chromium
 from playwright.sync_api import Browser, Page, Request, expect, sync_playwright
 from serving import served
 from tiny_models import tiny_model
@@ -18,32 +16,6 @@ from steering.library import Library
 from steering.training.steps import Trainer
 
 expect.set_options(timeout=30_000)
-
-CHROMIUM_FLAGS = [
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
-
-
-def chromium() -> str | None:
-    """A Chromium on this machine, else playwright's download (None), else Debian's."""
-    for name in ("chromium", "chromium-browser", "google-chrome"):
-        if found := shutil.which(name):
-            return found
-    if subprocess.run(["playwright", "install", "chromium"], capture_output=True).returncode == 0:
-        return None
-    if shutil.which("apt-get") and os.geteuid() == 0:
-        subprocess.run(["apt-get", "update", "-q"], capture_output=True)
-        subprocess.run(["apt-get", "install", "-y", "-q", "chromium"], capture_output=True)
-    found = shutil.which("chromium")
-    assert found, "the browser tests need Chromium: install Debian's `chromium`, or run `playwright install chromium`"
-    return found
 
 
 @pytest.fixture(scope="session")

@@ -1,12 +1,16 @@
 """The Playground in a real browser: first sight, dragging, keys, Stop, links."""
 
+import gc
 import re
+import time
 from collections.abc import Callable
 from dataclasses import replace
 
 from playwright.sync_api import Page, expect
 
+from steering.decode_server import IDLE_SECONDS, DecodeServer
 from steering.library import Library
+from steering.models import LanguageModel
 
 FINISHED = (
     "document.querySelectorAll('#columns .reply').length > 0 && !document.querySelector('#columns .reply.writing')"
@@ -333,6 +337,19 @@ def test_two_visitors_at_once_see_only_their_own(page: Page, address: str) -> No
         assert titles(visitor) == ["baseline", f"{name} +2", f"{name} -2"]
     assert not set(texts(page)) & set(texts(other))
     other.close()
+
+
+def test_closing_the_tab_ends_the_work(page: Page, address: str, bundled: LanguageModel) -> None:
+    other = page.context.new_page()
+    open_page(other, address, "?v=formal:1&p=Tell+me+a+very+long+story+about+a+ship.&tokens=512")
+    other.wait_for_function("document.querySelector('#columns .answer').innerText.length > 20")
+    servers = [found for found in gc.get_objects() if type(found) is DecodeServer and found.model is bundled]
+    assert any(server._thread for server in servers)
+    other.close()
+    deadline = time.monotonic() + IDLE_SECONDS + 10  # the thread ends when there has been nothing to do for a while
+    while any(server._thread for server in servers) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not any(server._thread for server in servers)
 
 
 def test_an_empty_and_a_huge_prompt_are_answered_with_a_sentence(page: Page, address: str) -> None:

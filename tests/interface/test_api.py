@@ -1,12 +1,25 @@
 """The documented endpoints, called from outside as a program would."""
 
+import asyncio
+from collections.abc import Iterator
+
 import pytest
+import torch
 from gradio_client import Client
 from gradio_client.exceptions import AppError
+from mcp import ClientSession
+from mcp.client.streamable_http import streamablehttp_client
+from serving import served
+from tiny_models import tiny_model
 
+from steering import train
 from steering.generation import generate
 from steering.library import Library
 from steering.models import LanguageModel
+from steering.pairs import Pairs, PreferencePair
+from steering.preview import Preview
+from steering.training.efforts import EFFORTS
+from steering.vectors import SteeringVector
 
 
 @pytest.fixture(scope="module")
@@ -53,3 +66,79 @@ def test_columns_equal_the_librarys(client: Client, bundled: LanguageModel, shel
 def test_bad_requests_are_answered_with_a_sentence(client: Client, arguments: dict, says: str) -> None:
     with pytest.raises(AppError, match=says):
         client.predict(**arguments, api_name="/generate")
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, LanguageModel, Library]]:
+    """(address, model, shelf) of the page with a tiny model: what takes training."""
+    model, shelf = (
+        tiny_model(),
+        Library(own=tmp_path_factory.mktemp("api-shelf"), shipped=tmp_path_factory.mktemp("no")),
+    )
+    with served(model, shelf) as url:
+        yield url, model, shelf
+
+
+PAIRS = [
+    {"prompt": f"Would you take {thing}?", "chosen": f"Yes, give me {thing}", "rejected": "No, thanks"}
+    for thing in ("power", "gold", "it", "a town", "more")
+]
+
+
+def test_a_vector_is_trained_shelved_and_used(small) -> None:
+    address, model, shelf = small
+    client = Client(address, verbose=False)
+    job = client.submit(pairs=PAIRS, name="Taker", behavior="takes things", api_name="/train")
+    *progress, done = job.result() and job.outputs()
+    assert [told["step"] for told in progress] == list(range(1, len(progress) + 1))
+    assert progress[0]["steps"] == done["steps"] and all(told["loss"] > 0 for told in progress)
+    vector = shelf.get(done["vector"])
+    assert (vector.name, vector.behavior, vector.layers[0]) == ("Taker", "takes things", done["layer"])
+    training, held_out = Pairs.of(PreferencePair(**pair) for pair in PAIRS).split(0.2, 0)
+    settings = EFFORTS["quick"].settings
+    assert vector.directions[done["layer"]].norm() == pytest.approx(done["norm"], abs=1e-3)
+    expected = train(model, training, held_out=held_out, **settings)
+    torch.testing.assert_close(vector.directions, expected.directions, rtol=1e-4, atol=1e-6)
+    answer = client.predict(prompt="Hi", columns=[{"taker": 2.0}], max_new_tokens=3, api_name="/generate")
+    assert answer[0]["setting"] == {"taker": 2.0}
+
+
+def test_a_preview_is_the_librarys(small) -> None:
+    address, model, shelf = small
+    direction = torch.randn(32, generator=torch.Generator().manual_seed(0))
+    slug = shelf.add(SteeringVector({1: direction}, name="one")).slug
+    told = Client(address, verbose=False).predict(prompt="Hi", setting={slug: 2.0}, top=3, api_name="/preview")
+    expected = Preview(model).next_token("Hi", {shelf.get(slug): 2.0}, top=3)
+    assert told["kl"] == pytest.approx(expected.kl, rel=1e-3)
+    assert [chance["text"] for chance in told["steered"]] == [chance.text for chance in expected.steered]
+    assert told["steered"][0]["steered"] == pytest.approx(expected.steered[0].steered, rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ({"pairs": [], "name": "x"}, "Give 1 to 5,000 pairs"),
+        ({"pairs": [PAIRS[0], {"prompt": "p", "chosen": ""}], "name": "x"}, "Pair 2 is unsound"),
+        ({"pairs": PAIRS, "name": " "}, "needs a name"),
+        ({"pairs": PAIRS, "name": "x", "effort": "heroic"}, "no effort 'heroic'"),
+    ],
+)
+def test_bad_training_requests_are_answered_with_a_sentence(small, arguments: dict, says: str) -> None:
+    with pytest.raises(AppError, match=says):
+        Client(small[0], verbose=False).predict(**arguments, api_name="/train")
+
+
+def test_agents_find_the_same_as_tools(small) -> None:
+    async def visit() -> tuple[set[str], str, str]:
+        async with (
+            streamablehttp_client(f"{small[0]}gradio_api/mcp/") as (read, write, _),
+            ClientSession(read, write) as agent,
+        ):
+            await agent.initialize()
+            tools = {tool.name: tool for tool in (await agent.list_tools()).tools}
+            answer = await agent.call_tool("generate", {"prompt": "Hi", "columns": [{}], "max_new_tokens": 3})
+            return set(tools), tools["generate"].inputSchema["properties"]["prompt"]["description"], str(answer.content)
+
+    names, described, answer = asyncio.run(visit())
+    assert names == {"generate", "preview", "list_vectors", "train"}
+    assert described == "What the model is asked." and "'tokens': 3" in answer
