@@ -177,7 +177,7 @@ class Batch:
         if self.reads_prompt:
             return self._read_prompt()
         fresh = self.tokens if self.cache is None else self.tokens[:, -1:]
-        return self._pass(self.decoder.step_network, self.decoder.step_blocks, fresh)
+        return self._pass(self.decoder.step_network, self.decoder.step_blocks, fresh, self.additions)
 
     def advance(self, chosen: Tensor, going: list[int]) -> None:
         """Append each row's token; keep only the rows at the places `going`."""
@@ -190,30 +190,46 @@ class Batch:
             return
         keep = torch.tensor(going, device=self.tokens.device)
         self.tokens = self.tokens[keep]
-        self.additions = {
-            scope: {layer: rows[keep] for layer, rows in additions.items()}
-            for scope, additions in self.additions.items()
-        }
+        self.additions = _rows_of(self.additions, keep)
         if self.cache is not None:
             self.cache.reorder_cache(keep)  # keeps these rows; unlike batch_select_indices, every kind of cache has it
 
     def _read_prompt(self) -> Tensor:
-        count = len(self.rows)
-        if not self.shares_prompt or count == 1:
-            return self._pass(self.decoder.network, self.decoder.blocks, self.tokens)
-        # One row goes in. Where the first vectors are added, one for each row, it becomes as many rows.
-        logits = self._pass(self.decoder.network, self.decoder.blocks, self.tokens[:1])
-        steered_layers = [layer for additions in self.additions.values() for layer in additions]
-        before = min(steered_layers, default=len(self.decoder.blocks)) + 1
-        every = torch.zeros(count, dtype=torch.long, device=self.tokens.device)
-        for layer in self.cache.layers[:before] if self.cache is not None else ():
-            layer.reorder_cache(every)
-        return logits.expand(count, -1).contiguous()
+        network, blocks = self.decoder.network, self.decoder.blocks
+        if not self.shares_prompt or len(self.rows) == 1:
+            return self._pass(network, blocks, self.tokens, self.additions)
+        # One row goes in. Where the first vectors are added it becomes several, one for each different setting.
+        different, of_row = self._different_rows()
+        one_each = _rows_of(self.additions, different)
+        logits = self._pass(network, blocks, self.tokens[:1], one_each).expand(len(different), -1)
+        before = min((layer for additions in one_each.values() for layer in additions), default=len(blocks)) + 1
+        for number, layer in enumerate(self.cache.layers if self.cache is not None else ()):
+            if number < before:
+                layer.reorder_cache(torch.zeros_like(of_row))
+            elif len(different) < len(of_row):
+                layer.reorder_cache(of_row)
+        return logits[of_row]
 
-    def _pass(self, network: torch.nn.Module, blocks: torch.nn.ModuleList, fresh: Tensor) -> Tensor:
+    def _different_rows(self) -> tuple[Tensor, Tensor]:
+        """Places of rows with different additions, int64 [different], and which of them each row equals, [rows]."""
+        every = [rows.cpu() for additions in self.additions.values() for rows in additions.values()]
+        seen: dict[bytes, int] = {}
+        places, of_row = [], []
+        for place in range(len(self.rows)):
+            key = b"".join(rows[place].numpy().tobytes() for rows in every)
+            if key not in seen:
+                seen[key] = len(places)
+                places.append(place)
+            of_row.append(seen[key])
+        device = self.tokens.device
+        return torch.tensor(places, device=device), torch.tensor(of_row, device=device)
+
+    def _pass(
+        self, network: torch.nn.Module, blocks: torch.nn.ModuleList, fresh: Tensor, additions: dict[str, Additions]
+    ) -> Tensor:
         length = fresh.shape[1]
         first = self._prompt_length - 1 - (self.tokens.shape[1] - length)
-        with steered(blocks, placed(self.additions["all"], self.additions["answer"], length, first)):
+        with steered(blocks, placed(additions["all"], additions["answer"], length, first)):
             output = network(
                 input_ids=fresh,
                 attention_mask=torch.ones_like(self.tokens[: len(fresh)]),
@@ -223,6 +239,10 @@ class Batch:
             )
         self.cache = getattr(output, "past_key_values", None)  # a recurrent model may have none
         return output.logits[:, -1].float()
+
+
+def _rows_of(additions: dict[str, Additions], places: Tensor) -> dict[str, Additions]:
+    return {scope: {layer: rows[places] for layer, rows in of_scope.items()} for scope, of_scope in additions.items()}
 
 
 def decoder_of(model: LanguageModel, weights: str = "full") -> Decoder:

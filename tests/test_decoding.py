@@ -39,7 +39,7 @@ def test_a_shared_prompt_gives_what_a_prompt_a_row_gives(architecture):
     model = tiny_model(architecture)
     answer = vector(0, seed=3, token_scope="answer")
     settings = [{}, {vector(2, seed=1): 1.0}, {vector(1, 3, seed=2): -1.5}, {vector(2, seed=1): 0.5, answer: 1.0}]
-    for chosen in (settings, settings[:2], [{}] * 3):
+    for chosen in (settings, settings[:2], [{}] * 3, [*settings, {}, settings[1]], [settings[1]] * 2):
         got, want = logits_of(batch_of(model, chosen)), logits_of(batch_of(model, chosen, shares=False))
         torch.testing.assert_close(got, want, rtol=1e-3, atol=1e-4 * float(want.std()))
 

@@ -32,6 +32,7 @@ Vectors are trained by *BiPO* (Cao et al., NeurIPS 2024). Everything runs on thi
 def build(model: LanguageModel, library: Library | None = None) -> gr.Blocks:
     """The whole page for one model."""
     studio = Studio(model, library or Library())
+    studio.warm_up()
     with gr.Blocks(title="Steering Playground", fill_width=True, analytics_enabled=False) as page:
         api.document(studio)  # first, so that no other event takes the names
         with gr.Row(elem_id="masthead"):

@@ -204,6 +204,7 @@ def build(studio: Studio, page: gr.Blocks) -> Playground:
 
     loaded = page.load(restore, None, [mixer, advice, *controls], queue=False, **hidden)
     loaded.then(**writing(anew=True))
+    page.load(lambda: gr.Checkbox(info=_weights_note(studio)), None, full, queue=False, **hidden)
     keys = (paths.shipped("assets") / "playground.js").read_text(encoding="utf-8")
     page.load(fn=None, js=keys)
     return Playground(mixer, prompt)
@@ -241,7 +242,7 @@ def _sampling(studio: Studio) -> list[Any]:
         new_seed = gr.Checkbox(
             False, label="A new seed for each Generate", info="matters above temperature 0", elem_id="new-seed"
         )
-    full = gr.Checkbox(False, label="Full-precision weights", info=_weights_note(studio), elem_id="full-weights")
+    full = gr.Checkbox(False, label="Full-precision weights", info="slower, exact", elem_id="full-weights")
     return [system, tokens, temperature, top_p, penalty, seed, new_seed, full]
 
 

@@ -85,6 +85,10 @@ class Studio:
         """What tells next words; made when first asked for."""
         return self._once(Preview, weights)
 
+    def warm_up(self) -> None:
+        """Make, beside the opening of the page, what the first visitor would wait for."""
+        threading.Thread(target=lambda: (self.decode_server("float16"), self.preview("float16")), daemon=True).start()
+
     def lightness(self) -> tuple[float, str]:
         """What float16 weights cost: their mean KL divergence in nats; or why they are not in use."""
         decoder = decoder_of(self.model, "float16")
