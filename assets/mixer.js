@@ -140,6 +140,6 @@ hear('set', ({ slug, multiplier }) => { // from the strip
   send(value);
 });
 hear('who', () => say(false));
-watch('value', () => { render(); say(false); });
+watch('value', () => { tell('shelf'); render(); say(false); });
 render();
 say(false);

@@ -1,5 +1,6 @@
 // The next word while a slider moves: asks the server at most once at a time, and only for what was last wanted.
 const TYPING = 300; // ms after the last key in the prompt
+const KEPT = 200;
 const head = h('p', { class: 'forecast', 'aria-live': 'polite' });
 const bars = h('ol', { class: 'chances' });
 const legend = h('p', { class: 'chances-legend' }, h('i', { class: 'untouched' }), 'untouched model ', h('i', { class: 'steered' }), 'your setting');
@@ -8,6 +9,8 @@ legend.hidden = true;
 const rows = new Map();
 let wanted = null;
 let asking = false;
+let answered = false;
+const known = new Map(); // request -> answer
 let last = { multipliers: {} };
 let turns = [];
 
@@ -35,16 +38,23 @@ const draw = (found) => {
   });
   legend.hidden = bars.hidden = !found.chances.length;
 };
+const show = (request, found) => {
+  draw(found);
+  element.dataset.shows = JSON.stringify(request.multipliers);
+};
 const ask = async () => {
   if (asking) return;
   asking = true;
   while (wanted) {
     const request = wanted;
     wanted = null;
+    const key = JSON.stringify(request);
     try {
-      const found = await server.next_word(JSON.stringify(request));
-      draw(found);
-      element.dataset.shows = JSON.stringify(request.multipliers);
+      const found = await server.next_word(key);
+      known.set(key, found);
+      if (known.size > KEPT) known.delete(known.keys().next().value); // the oldest
+      if (!answered) show(request, found);
+      answered = false;
     } catch (error) {
       head.textContent = 'The preview did not answer; it will with the next move.';
     }
@@ -55,9 +65,12 @@ const want = () => {
   const prompt = field('prompt');
   if (!prompt.trim()) { draw({ forecast: 'Write a prompt to see the first word change.', chances: [] }); return; }
   wanted = {
-    prompt, system: field('system'), multipliers: last.multipliers, turns, full: Boolean(document.querySelector('#full-weights input')?.checked),
+    prompt, system: field('system'), multipliers: last.multipliers, turns,
+    full: Boolean(document.querySelector('#full-weights input')?.checked),
   };
-  ask();
+  const found = known.get(JSON.stringify(wanted)); // a slider comes by the same places again
+  answered = Boolean(found) && asking; // what is under way is stale
+  if (found) { show(wanted, found); wanted = null; } else ask();
 };
 let waiting = null;
 const soon = (delay) => { clearTimeout(waiting); waiting = setTimeout(want, delay); };
@@ -65,6 +78,7 @@ hear('drag', (detail) => {
   last = detail;
   if (detail.live) want(); else soon(50); // what came with it from the server has not been drawn yet
 });
+hear('shelf', () => known.clear()); // a vector may have changed under its name
 hear('prompt', () => soon(TYPING));
 hear('turns', (now) => { turns = now; soon(50); });
 const begin = () => (field('prompt') ? tell('who') : setTimeout(begin, 100)); // the sliders answer with a `drag`
