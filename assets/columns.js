@@ -6,6 +6,7 @@ const grid = h('div', { class: 'answers' });
 element.replaceChildren(head, grid);
 const cards = new Map();
 let at = null; // the strip's stop that is shown
+let drawn = ''; // what stands above the cards
 
 const span = ([text, untouched, steered]) => {
   const ratio = Math.log(Math.max(steered, 1e-9) / Math.max(untouched, 1e-9));
@@ -69,17 +70,17 @@ const dress = (parts, column, turns) => {
         getSelection().selectAllChildren(title);
       } }, '\u270e'),
       (column.kind === 'pin' || ['baseline', 'setting', 'opposite'].includes(column.id)) && h('button', { type: 'button', title: 'Remove', 'aria-label': `Remove the column ${column.title}`,
-        onclick: () => tell('remove', column.id) }, '\u00d7'),
+        onclick: (event) => { event.currentTarget.disabled = true; tell('remove', column.id); } }, '\u00d7'),
     ].filter(Boolean));
   }
   const said = turns.map((turn) => [turn.user, turn.answers[column.id] ?? turn.answers.setting ?? turn.answers.baseline ?? '']);
-  const before = JSON.stringify(said);
+  const before = JSON.stringify([said, said.length && props.value.asked]);
   if (thread.dataset.before !== before) {
     thread.dataset.before = before;
     thread.replaceChildren(...said.flatMap(([user, text]) => [h('p', { class: 'asked' }, user), h('p', { class: 'said' }, text)]));
     if (said.length) thread.append(h('p', { class: 'asked' }, props.value.asked || ''));
   }
-  write(answer, column.text, column.pieces);
+  write(answer, column.text, props.value.marks ? column.pieces : null);
   warning.textContent = column.warning || '';
   warning.hidden = !column.warning;
   foot.textContent = column.foot;
@@ -117,18 +118,22 @@ const dressStrip = (parts, strip, turns) => {
 
 const render = () => {
   const { columns, note, problem, strip, turns = [], marks } = props.value;
-  head.replaceChildren(...[
+  const legend = marks && columns.some((column) => column.pieces);
+  const top = JSON.stringify([problem, note, turns, legend]);
+  if (top !== drawn) head.replaceChildren(...[ // a button must not be changed under the finger that presses it
     problem && h('p', { class: 'problem', role: 'alert' }, problem),
     note && h('p', { class: 'note' }, note),
     turns.length > 0 && h('ol', { class: 'turns', 'aria-label': 'The conversation so far' }, turns.map((turn, i) => h('li', {},
       h('span', {}, turn.user), h('button', { type: 'button', title: 'Change this and go on from here',
         'aria-label': `Edit turn ${i + 1}`, onclick: () => { props.value = { ...props.value, edit: i }; trigger('edit'); } }, 'edit')))),
-    marks && columns.some((column) => column.pieces) && h('p', { class: 'legend' },
+    legend && h('p', { class: 'legend' },
       h('span', { class: 'raised', style: '--by: .8' }, 'likelier'), ' and ',
       h('span', { class: 'lowered', style: '--by: .8' }, 'less likely'), ' through steering than in the untouched model; point at a word for the figures.'),
   ].filter(Boolean));
+  drawn = top;
   const all = strip && columns.length ? [...columns, { id: 'strip' }] : columns;
   const wanted = new Set(all.map((column) => column.id));
+  grid.querySelectorAll('.reply-buttons button:disabled').forEach((button) => { button.disabled = false; });
   for (const [id, parts] of cards) if (!wanted.has(id)) { parts.node.remove(); cards.delete(id); }
   all.forEach((column, place) => {
     if (!cards.has(column.id)) cards.set(column.id, card(column.id));

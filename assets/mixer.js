@@ -48,7 +48,7 @@ const sliderRow = (slider) => {
   return h('div', { class: 'slider', 'data-row': slider.slug },
     h('div', { class: 'slider-head' },
       h('label', { for: `slider-${slider.slug}`, title: slider.behavior }, slider.name),
-      h('input', { ...limits, class: 'slider-number', type: 'number', 'aria-label': `${slider.name}: multiplier as a number` })),
+      h('input', { ...limits, class: 'slider-number', type: 'number', id: `number-${slider.slug}`, 'aria-label': `${slider.name}: multiplier as a number` })),
     h('input', { ...limits, class: 'slider-range', type: 'range', id: `slider-${slider.slug}`,
       'aria-label': `${slider.name}: multiplier`, 'aria-describedby': `hint-${slider.slug}` }),
     h('p', { class: 'slider-hint', id: `hint-${slider.slug}` }, slider.behavior));
@@ -64,8 +64,8 @@ const render = () => {
       ...(sliders.length ? sliders.map(sliderRow)
         : [h('p', { class: 'mixer-empty' }, 'No vector on the shelf fits this model yet. Make one in the Train tab.')]),
       h('div', { class: 'mixer-buttons' },
-        h('button', { type: 'button', 'data-act': 'zero', title: 'Set every slider to 0' }, 'Zero all'),
-        h('button', { type: 'button', 'data-act': 'pin', title: 'Keep the present setting as one more column' }, 'Pin this setting')),
+        h('button', { type: 'button', id: 'zero-all', 'data-act': 'zero', title: 'Set every slider to 0' }, 'Zero all'),
+        h('button', { type: 'button', id: 'pin-setting', 'data-act': 'pin', title: 'Keep the present setting as one more column' }, 'Pin this setting')),
       ...(pins.length || hidden.length ? [h('ul', { class: 'pins', 'aria-label': 'Pinned settings' },
         pins.map((pin, i) => h('li', {}, h('span', {}, pin.name || pin.title),
           h('button', { type: 'button', 'data-unpin': i, 'aria-label': `Remove the pin ${pin.name || pin.title}` }, '\u00d7'))),
@@ -78,7 +78,8 @@ const render = () => {
 };
 
 root.addEventListener('pointerdown', (event) => { pointer = event.target.matches('.slider-range'); });
-addEventListener('pointerup', () => { pointer = false; });
+// The end of a drag is told as a `change` after the pointer is up.
+for (const end of ['pointerup', 'pointercancel']) addEventListener(end, () => setTimeout(() => { pointer = false; }));
 root.addEventListener('input', (event) => {
   if (event.target.matches('.slider-range')) move(event.target.dataset.slug, clamp(parseFloat(event.target.value)));
 });

@@ -63,7 +63,12 @@ const ask = async () => {
 };
 const want = () => {
   const prompt = field('prompt');
-  if (!prompt.trim()) { draw({ forecast: 'Write a prompt to see the first word change.', chances: [] }); return; }
+  if (!prompt.trim()) {
+    wanted = null;
+    answered = asking;
+    draw({ forecast: 'Write a prompt to see the first word change.', chances: [] });
+    return;
+  }
   wanted = {
     prompt, system: field('system'), multipliers: last.multipliers, turns,
     full: Boolean(document.querySelector('#full-weights input')?.checked),

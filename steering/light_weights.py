@@ -34,7 +34,7 @@ class Float16Linear(StandIn):
 def with_float16_weights(network: PreTrainedModel) -> tuple[PreTrainedModel | None, str]:
     """(a twin of the network with float16 matrices, ""), or (None, why it cannot be had)."""
     if network.device.type != "cpu" or network.dtype != torch.float32:
-        return None, "only float32 weights on a CPU are worth it"
+        return None, "float16 copies pay off only for float32 weights on a CPU"
     maps = [module for module in network.modules() if type(module) in (nn.Linear, Conv1D)]  # subclasses do other things
     maps = [module for module in maps if module.weight.abs().max() < LARGEST]
     try:

@@ -9,7 +9,7 @@ from typing import Any
 from steering.errors import SteeringError
 from steering.evaluation.fluency import Fluency, last_sound
 from steering.generation import Column
-from steering.interface.columns import Card, card, history, message, read_turns, throttled, warning
+from steering.interface.columns import Card, card, cards_of, history, is_card, message, read_turns, throttled, warning
 from steering.interface.controls import SWEEP, Controls
 from steering.interface.mixer import MAX_COLUMNS, RANGE, Mixer, Multipliers, fitting, setting_of, title_of
 from steering.interface.studio import Run, Studio
@@ -47,12 +47,14 @@ def answer(
     turns = read_turns(shown)
     page = _Page(studio, controls, turns, run, wanted)
     known = {} if fresh else page.known(shown)
-    yield from page.write_columns(known)
     slug = mixer.active if mixer.active in names else next(iter(mixer.multipliers), "")
-    if run.over() or not (controls.strip and slug in names) or controls.mode == SWEEP:
-        return
     others = {other: m for other, m in mixer.multipliers.items() if other != slug}
-    yield from page.write_strip(slug, names[slug], mixer.multipliers.get(slug, 0.0), others, known)
+    with_strip = controls.strip and slug in names and controls.mode != SWEEP
+    if with_strip and known:
+        page.keep_strip(shown.get("strip"), slug, mixer.multipliers.get(slug, 0.0), others)
+    yield from page.write_columns(known)
+    if with_strip and not run.over():
+        yield from page.write_strip(slug, names[slug], mixer.multipliers.get(slug, 0.0), others, known)
 
 
 def columns_of(mixer: Mixer, mode: str, names: dict[str, str]) -> list[Wanted]:
@@ -90,7 +92,8 @@ class _Page:
         self, studio: Studio, controls: Controls, turns: list[dict[str, Any]], run: Run, wanted: Sequence[Wanted]
     ) -> None:
         self.studio, self.controls, self.turns, self.run, self.wanted = studio, controls, turns, run, wanted
-        self.key = _hash([controls.prompt, controls.system, controls.weights, repr(controls.sampling), turns])
+        shelf = [(entry.slug, entry.path.stat().st_mtime_ns) for entry in fitting(studio)]  # as it is now
+        self.key = _hash([controls.prompt, controls.system, controls.weights, repr(controls.sampling), turns, shelf])
         run_of = {"system": controls.system, "weights": controls.weights, "sampling": vars(controls.sampling)}
         self.value = message(turns=turns, asked=controls.prompt, marks=controls.marks, key=self.key, run=run_of)
 
@@ -98,13 +101,22 @@ class _Page:
         """The finished columns that the browser has of this very question, by what makes them what they are."""
         if not isinstance(shown, dict) or shown.get("key") != self.key:
             return {}
-        found: dict[str, Card] = {}
-        strip = shown.get("strip") or {}
-        for old in [*shown.get("columns", []), *strip.get("stops", [])]:
-            usable = isinstance(old, dict) and old.get("done") and (old.get("pieces") or not self.controls.marks)
-            if usable and isinstance(old.get("multipliers"), dict):
-                found[self._name(old.get("id", "setting"), old["multipliers"])] = old
-        return found
+        strip = shown.get("strip")
+        stops = strip.get("stops") if isinstance(strip, dict) else None
+        every = [*cards_of(shown).values(), *(filter(is_card, stops) if isinstance(stops, list) else ())]
+        return {
+            self._name(old["id"], old["multipliers"]): old
+            for old in every
+            if old.get("done") is True and (old.get("pieces") or not self.controls.marks)
+        }
+
+    def keep_strip(self, strip: Any, slug: str, multiplier: float, others: Multipliers) -> None:
+        """Let the strip that the browser has stand, if it is still the right one."""
+        if isinstance(strip, dict) and strip.get("key") == self._strip_key(slug, others):
+            self.value = {**self.value, "strip": {**strip, "multiplier": multiplier}}
+
+    def _strip_key(self, slug: str, others: Multipliers) -> str:
+        return _hash([self.key, slug, sorted(others.items())])
 
     def write_columns(self, known: dict[str, Card]) -> Iterator[dict[str, Any]]:
         names = {column.id: self._name(column.id, column.multipliers) for column in self.wanted}
@@ -130,11 +142,14 @@ class _Page:
             yield told([])
             return
         latest: list[Column] = []
+        queued = False
         for news in throttled(self._stream([(column.id, column.multipliers) for column in missing])):
             if self.run.superseded():
                 return
             if isinstance(news, int):
-                yield {**told([]), "note": waiting(news)}
+                if news > 1 or queued:  # even an idle server has a queue, for a moment
+                    queued = True
+                    yield {**told([]), "note": waiting(news)}
             else:
                 latest = news
                 yield told(latest)
@@ -155,7 +170,7 @@ class _Page:
             old = known.get(self._name("setting", multipliers), {})
             kept = {field: old.get(field, unset) for field, unset in empty.items()} | {"id": "setting"}
             stops.append({**kept, "multiplier": stop, "multipliers": multipliers})
-        strip = {"slug": slug, "name": name, "multiplier": multiplier, "key": _hash([self.key, slug, others])}
+        strip = {"slug": slug, "name": name, "multiplier": multiplier, "key": self._strip_key(slug, others)}
         missing = [place for place, stop in enumerate(stops) if not stop["done"]]
 
         def told(*, ended: bool = False) -> dict[str, Any]:

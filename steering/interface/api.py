@@ -31,7 +31,12 @@ def document(studio: Studio) -> None:
     def settings_of(columns: list[dict[str, float]]) -> list[Setting]:
         if not isinstance(columns, list) or not 1 <= len(columns) <= MAX_COLUMNS:
             raise SteeringError(f"Give 1 to {MAX_COLUMNS} columns, each a mapping of vector names to multipliers.")
-        return [{studio.library.get(name, files=False): m for name, m in column.items()} for column in columns]
+        return [setting_of(column) for column in columns]
+
+    def setting_of(column: dict[str, float]) -> Setting:
+        if not isinstance(column, dict):
+            raise SteeringError("A setting is a mapping of vector names to multipliers, such as {'cheerful': 1.5}.")
+        return {studio.library.get(str(name), files=False): m for name, m in column.items()}
 
     def generate(
         prompt: str,
@@ -59,8 +64,9 @@ def document(studio: Studio) -> None:
             One {setting, text, tokens} per column.
         """
         with _plainly():
+            _check(prompt=prompt, system=system)
             sampling = Sampling(
-                min(int(max_new_tokens), MOST_TOKENS),
+                min(_whole(max_new_tokens, "max_new_tokens"), MOST_TOKENS),
                 temperature=temperature,
                 repetition_penalty=repetition_penalty,
                 seed=seed,
@@ -88,8 +94,9 @@ def document(studio: Studio) -> None:
             of either model, each {text, untouched, steered} with its two probabilities.
         """
         with _plainly():
-            chosen = {studio.library.get(name, files=False): m for name, m in setting.items()}
-            found = studio.preview("full").next_token(prompt, chosen, system=system, top=max(1, min(int(top), 100)))
+            _check(prompt=prompt, system=system)
+            top = max(1, min(_whole(top, "top"), 100))
+            found = studio.preview("full").next_token(prompt, setting_of(setting), system=system, top=top)
         lists = {"baseline": found.baseline, "steered": found.steered}
         return {"kl": found.kl, **{name: [vars(chance) for chance in chances] for name, chances in lists.items()}}
 
@@ -184,6 +191,18 @@ def _pairs(rows: list[dict[str, str]]) -> Pairs:
             )
         made.append(PreferencePair(*texts, line=number))
     return Pairs.of(made, source="the API")
+
+
+def _check(**texts: str) -> None:
+    for name, text in texts.items():
+        if not isinstance(text, str) or len(text) > LONGEST_PROMPT:
+            raise SteeringError(f"{name} must be a text of at most {LONGEST_PROMPT:,} characters.")
+
+
+def _whole(number: object, name: str) -> int:
+    if isinstance(number, bool) or not isinstance(number, int | float) or number != number // 1:
+        raise SteeringError(f"{name} is {str(number)[:40]!r}; give a whole number.")
+    return int(number)
 
 
 @contextmanager

@@ -125,6 +125,21 @@ def read_turns(value: Any) -> list[dict[str, Any]]:
     return turns
 
 
+def cards_of(value: Any) -> dict[str, Card]:
+    """Cards by id, from a value a browser sent; only those that are sound enough to be shown again."""
+    cards = value.get("columns") if isinstance(value, dict) else None
+    return {str(card["id"]): card for card in cards if is_card(card)} if isinstance(cards, list) else {}
+
+
+def is_card(card: Any) -> bool:
+    texts = ("id", "text", "broken", "foot", "warning")
+    return (
+        isinstance(card, dict)
+        and all(isinstance(card.get(name), str) for name in texts)
+        and isinstance(card.get("multipliers"), dict)
+    )
+
+
 def history(turns: Sequence[dict[str, Any]], id: str) -> Conversation:
     """The turns as one column lived them; a column that was not there then takes over the setting's, or another's."""
     told: list[tuple[str, str]] = []

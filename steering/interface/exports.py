@@ -6,7 +6,7 @@ from typing import Any
 import gradio as gr
 
 from steering.errors import SteeringError
-from steering.interface.columns import history, read_turns
+from steering.interface.columns import cards_of, history, read_turns
 from steering.reproduce import (
     FORMAT,
     VERSION,
@@ -43,13 +43,12 @@ def record_of(model: str, shown: Any) -> Record:
     fields = ("title", "text", "tokens", "fluency")
     columns = [
         {
-            "setting": column.get("multipliers"),
-            "history": history(turns, str(column.get("id"))),
-            "finished": column.get("done"),
-            **{field: column.get(field) for field in fields},
+            "setting": card["multipliers"],
+            "history": history(turns, id),
+            "finished": card.get("done"),
+            **{field: card.get(field) for field in fields},
         }
-        for column in shown["columns"]
-        if isinstance(column, dict)
+        for id, card in cards_of(shown).items()
     ]
     run = {name: shown["run"].get(name) for name in ("system", "weights", "sampling")}
     known = {"format": FORMAT, "version": VERSION, "model": model, "prompt": shown.get("asked"), "columns": columns}

@@ -31,8 +31,10 @@ WRITE_URL = """
   query.set('model', mixer.model);
   const kept = new URLSearchParams(location.search).get('__theme');
   if (kept) query.set('__theme', kept);
-  const address = `${location.pathname}?${query}`;
-  if (address.length < 6000) history.replaceState(null, '', address);
+  const long = query.toString().length >= 6000;
+  if (long) query.delete('p');
+  document.querySelector('#copy-link').dataset.left = long ? ', without the long prompt' : '';
+  history.replaceState(null, '', `${location.pathname}?${query}`);
 }
 """.replace("DEFAULTS", json.dumps(_DEFAULTS))
 
@@ -40,7 +42,7 @@ COPY_URL = """
 async () => {
   const button = document.querySelector('#copy-link');
   const done = (text) => { button.textContent = text; setTimeout(() => { button.textContent = 'Copy link'; }, 1500); };
-  try { await navigator.clipboard.writeText(location.href); done('Link copied'); }
+  try { await navigator.clipboard.writeText(location.href); done(`Link copied${button.dataset.left || ''}`); }
   catch { window.prompt('Copy this link:', location.href); }
 }
 """

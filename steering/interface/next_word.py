@@ -15,6 +15,7 @@ from steering.preview import NextToken
 from steering.vectors import check_multiplier
 
 SHOWN = 10
+UNREADABLE = "The page asked something unreadable; reload it."
 UNMOVED = 0.005  # nats; what no eye sees in the bars
 
 
@@ -27,6 +28,8 @@ def next_word_panel(studio: Studio, **options: Any) -> gr.HTML:
             return _answer(studio, json.loads(request))
         except SteeringError as error:
             return {"forecast": str(error), "chances": []}
+        except (ValueError, TypeError, RecursionError):  # of reading it
+            return {"forecast": UNREADABLE, "chances": []}
 
     return widget({}, "next-word", server_functions=[next_word], **options)
 
@@ -37,7 +40,7 @@ def _answer(studio: Studio, wanted: Any) -> dict[str, Any]:
         multipliers = {str(slug): check_multiplier(m) for slug, m in wanted["multipliers"].items()}
         weights = "full" if wanted.get("full") else "float16"
     except (KeyError, TypeError, AttributeError) as error:
-        raise SteeringError("The page asked something unreadable; reload it.") from error
+        raise SteeringError(UNREADABLE) from error
     setting = setting_of(studio, multipliers)
     before = history(read_turns(wanted), "setting")
     found = studio.preview(weights).next_token(prompt, setting, system=system, before=before, top=SHOWN)

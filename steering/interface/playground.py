@@ -1,7 +1,7 @@
 """The Playground tab: drag a slider, read the answers side by side. Layout here, work in answering.py."""
 
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, fields
 from functools import partial
@@ -13,23 +13,22 @@ from steering import paths
 from steering.errors import SteeringError
 from steering.interface import links
 from steering.interface.answering import answer
-from steering.interface.columns import MOST_TURNS, columns_panel, message, read_turns
+from steering.interface.columns import columns_panel, message
 from steering.interface.controls import (
     COMPARE,
-    DEFAULT_TOKENS,
     LARGEST_SEED,
     LONGEST_PROMPT,
-    RANGES,
     SWEEP,
     Controls,
 )
+from steering.interface.conversation import wire_conversation
 from steering.interface.exports import FORMS, taken_along
 from steering.interface.mixer import Mixer, fitting, mixer_panel, mixer_value, read_mixer
 from steering.interface.next_word import next_word_panel
 from steering.interface.presets import PRESETS, Preset
+from steering.interface.sampling_panel import sampling_panel, weights_in_use
 from steering.interface.studio import Studio
 from steering.interface.words import note
-from steering.prompts import DEFAULT_SYSTEM_PROMPT
 
 MODES = [("Compare: untouched, your setting, its opposite", COMPARE), ("Sweep: one vector from -2 to +2", SWEEP)]
 HINTS = """
@@ -43,6 +42,7 @@ ASKED_ANEW, ASKED = (
     for anew in ("true", "false")
 )
 """Put last into the inputs: whether all is to be written anew, and the time, since requests may overtake each other."""
+NOW = "() => performance.timeOrigin + performance.now()"
 TELL_PROMPT = "() => { document.dispatchEvent(new CustomEvent('steering:prompt')); }"
 SKIP = gr.skip()
 
@@ -96,8 +96,8 @@ def build(studio: Studio, page: gr.Blocks) -> Playground:
             with gr.Accordion("Take these answers along", open=False, elem_id="export") as export:
                 form = gr.Radio(list(FORMS), value=next(iter(FORMS)), label="As", elem_id="export-form")
                 code = gr.Code(label="", language="python", elem_id="export-text", interactive=False, max_lines=24)
-            with gr.Accordion("System prompt and sampling", open=False, elem_id="sampling"):
-                system, tokens, temperature, top_p, penalty, seed, new_seed, full = _sampling(studio)
+            with gr.Accordion("System prompt, sampling", open=False, elem_id="sampling") as folded:
+                system, tokens, temperature, top_p, penalty, seed, new_seed, full = sampling_panel(studio)
 
     fresh, turn = gr.Checkbox(False, visible="hidden"), gr.Number(0, visible="hidden")
     parts = {
@@ -150,6 +150,8 @@ def build(studio: Studio, page: gr.Blocks) -> Playground:
                 for panel in panels:
                     yield panel, seed_shown
                     seed_shown = SKIP
+            if run.superseded():
+                yield SKIP, SKIP  # gradio sends a run's last value once more when it ends
         except SteeringError as error:
             turns = shown.get("turns", []) if isinstance(shown, dict) else []
             yield message(problem=str(error), turns=turns), SKIP
@@ -171,25 +173,26 @@ def build(studio: Studio, page: gr.Blocks) -> Playground:
     noted = [go.click, prompt.submit, mixer.change, *(part.change for part in controls)]
     gr.on(noted, fn=None, inputs=[mixer, *controls], js=links.WRITE_URL)
     gr.on([prompt.change, system.change, full.change], fn=None, js=TELL_PROMPT)
-    stop.click(studio.runs.stop, queue=False, api_visibility="private")
+    stop.click(studio.runs.stop, turn, js=NOW, queue=False, api_visibility="private")
     copy.click(fn=None, js=links.COPY_URL)
     gr.on([form.input, export.expand], partial(taken_along, studio.model.source), [columns, form], code, **hidden)
-    _wire_conversation(studio, columns, prompt, follow, begin, hidden)
+    wire_conversation(studio, columns, prompt, follow, begin, hidden)
 
-    def choose(preset: Preset, mixer_now: Any) -> tuple[Any, ...]:
-        now = read_mixer(mixer_now)
-        chosen = _of_preset(preset)
-        panel = mixer_value(studio, Mixer(chosen.multipliers, now.pins, chosen.active, now.hidden))
-        return panel, preset.prompt, note(preset.hint), message()
+    def chooser(preset: Preset) -> Callable[..., tuple[Any, ...]]:
+        def choose(mixer_now: Any, request: gr.Request) -> tuple[Any, ...]:
+            studio.runs.begin(request)  # what is still being written would bring the old answers back
+            try:
+                now = read_mixer(mixer_now)
+            except SteeringError as error:
+                return SKIP, SKIP, SKIP, message(problem=str(error))
+            chosen = _of_preset(preset)
+            panel = mixer_value(studio, Mixer(chosen.multipliers, now.pins, chosen.active, now.hidden))
+            return panel, preset.prompt, note(preset.hint), message()
+
+        return choose
 
     for chip, preset in zip(chips, presets, strict=True):
-        chosen = chip.click(
-            lambda mixer_now, preset=preset: choose(preset, mixer_now),
-            mixer,
-            [mixer, prompt, advice, columns],
-            queue=False,
-            **hidden,
-        )
+        chosen = chip.click(chooser(preset), mixer, [mixer, prompt, advice, columns], queue=False, **hidden)
         chosen.then(**writing(anew=True))
 
     def restore(request: gr.Request) -> list[Any]:
@@ -203,96 +206,11 @@ def build(studio: Studio, page: gr.Blocks) -> Playground:
         return [mixer_value(studio, start), told, *(getattr(now, field.name) for field in fields(Controls))]
 
     loaded = page.load(restore, None, [mixer, advice, *controls], queue=False, **hidden)
-    loaded.then(**writing(anew=True))
-    page.load(lambda: gr.Checkbox(info=_weights_note(studio)), None, full, queue=False, **hidden)
+    loaded.then(**writing(anew=False))  # with the seed of the address
+    gr.on([page.load, full.change], partial(weights_in_use, studio), full, [folded, full], queue=False, **hidden)
     keys = (paths.shipped("assets") / "playground.js").read_text(encoding="utf-8")
     page.load(fn=None, js=keys)
     return Playground(mixer, prompt)
-
-
-def _sampling(studio: Studio) -> list[Any]:
-    """System prompt, tokens, temperature, top_p, penalty, seed, new_seed, full."""
-    system = gr.Textbox(
-        DEFAULT_SYSTEM_PROMPT,
-        label="System prompt",
-        info="The shipped vectors were trained with this one."
-        if studio.model.prompts.chat
-        else "Not used: this model has no chat template, it continues plain text.",
-        lines=2,
-        max_length=LONGEST_PROMPT,
-        elem_id="system",
-    )
-
-    def slider(name: str, step: float, value: float, label: str, info: str) -> gr.Slider:
-        low, high = RANGES[name]
-        return gr.Slider(low, high, value, step=step, label=label, info=info, elem_id=name.replace("_", "-"))
-
-    with gr.Row():
-        tokens = slider("tokens", 8, DEFAULT_TOKENS, "Longest answer", "in tokens, about 3/4 of a word each")
-        temperature = slider(
-            "temperature", 0.05, 0, "Temperature", "0: always the most likely word; higher: more varied"
-        )
-    with gr.Row():
-        penalty = slider("penalty", 0.05, 1.1, "Repetition penalty", "above 1: words said before become rarer")
-        top_p = slider("top_p", 0.05, 1, "Top-p", "below 1: only the likeliest words that make up this share")
-    with gr.Row():
-        seed = gr.Number(
-            0, label="Seed", info="of all chance, the same in every column", precision=0, minimum=0, elem_id="seed"
-        )
-        new_seed = gr.Checkbox(
-            False, label="A new seed for each Generate", info="matters above temperature 0", elem_id="new-seed"
-        )
-    full = gr.Checkbox(False, label="Full-precision weights", info="slower, exact", elem_id="full-weights")
-    return [system, tokens, temperature, top_p, penalty, seed, new_seed, full]
-
-
-def _weights_note(studio: Studio) -> str:
-    """What is in use while the switch is off, and what it costs."""
-    kl, why = studio.lightness()
-    if why:
-        return f"In use in any case: {why}."
-    return f"Off: float16 copies write twice as fast; next words differ by {kl:.1g} nats (mean KL, measured here)."
-
-
-def _wire_conversation(
-    studio: Studio, columns: gr.HTML, prompt: gr.Textbox, follow: gr.Button, begin: gr.Button, hidden: dict[str, Any]
-) -> None:
-    def go_on(shown: Any) -> tuple[Any, ...]:
-        """Keep these answers as the conversation so far and wait for the next prompt."""
-        try:
-            turns = read_turns(shown)
-        except SteeringError as error:
-            return message(problem=str(error)), SKIP, SKIP
-        answers = {str(card["id"]): str(card["text"]) for card in (shown or {}).get("columns", []) if card.get("text")}
-        if not answers or len(turns) >= MOST_TURNS:
-            return {**message(note="There is no answer to follow up yet."), "turns": turns}, SKIP, SKIP
-        turns.append({"user": str(shown.get("asked", "")), "answers": answers})
-        return (
-            message("Write what comes next; every column goes on from its own answer.", turns=turns),
-            "",
-            gr.update(visible=True),
-        )
-
-    def forget() -> tuple[Any, ...]:
-        return message("A new conversation: write a prompt."), gr.update(visible=False)
-
-    def edit(shown: Any) -> tuple[Any, ...]:
-        """Back to a past turn: its words in the prompt, the turns from there on forgotten."""
-        try:
-            turns = read_turns(shown)
-            place = min(max(0, int(shown["edit"])), len(turns) - 1)
-        except (SteeringError, KeyError, TypeError, ValueError):
-            return SKIP, SKIP, SKIP
-        left = turns[:place]
-        told = message("Change the prompt and send it: the conversation goes on from here.", turns=left)
-        return told, turns[place]["user"], gr.update(visible=bool(left))
-
-    focus = "() => document.querySelector('#prompt textarea').focus()"
-    follow.click(go_on, columns, [columns, prompt, begin], queue=False, **hidden).then(fn=None, js=focus)
-    begin.click(studio.runs.stop, queue=False, api_visibility="private").then(
-        forget, None, [columns, begin], queue=False, **hidden
-    ).then(fn=None, js=focus)
-    columns.edit(edit, columns, [columns, prompt, begin], queue=False, **hidden).then(fn=None, js=focus)
 
 
 def _of_preset(preset: Preset) -> Mixer:

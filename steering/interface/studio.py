@@ -36,11 +36,11 @@ class Runs:
             stopped=lambda: self._stopped.get(visitor, 0) >= mine,
         )
 
-    def stop(self, request: gr.Request) -> None:
-        """End the visitor's run within one token."""
+    def stop(self, request: gr.Request, turn: float = 0) -> None:
+        """End the visitor's run within one token; with `turn`, also one that is still on its way here."""
         visitor = visitor_of(request)
         with self._lock:
-            self._stopped[visitor] = self._latest[visitor]
+            self._stopped[visitor] = max(self._latest[visitor], float(turn))
 
     def forget(self, request: gr.Request) -> None:
         """The visitor closed the page."""

@@ -194,6 +194,7 @@ def test_changed_words_are_marked_until_the_switch_is_off(page: Page, address: s
     expect(page.locator(".reply.setting footer")).to_contain_text("perplexity")
     page.locator("#marks input").uncheck()
     expect(page.locator(".legend")).to_have_count(0)
+    expect(page.locator(".answer .raised, .answer .lowered")).to_have_count(0)
     page.wait_for_url(re.compile("marks=0"))
 
 
@@ -272,7 +273,7 @@ def test_the_address_holds_every_control(page: Page, address: str) -> None:
     elsewhere.wait_for_selector("#columns .reply")
     assert texts(elsewhere) == first
     assert elsewhere.locator("#columns footer").count() == 3
-    elsewhere.get_by_text("System prompt and sampling").click()
+    elsewhere.get_by_text("System prompt, sampling; full-precision weights in use").click()
     expect(elsewhere.locator("#system textarea")).to_have_value("Be brief.")
     expect(elsewhere.locator("#seed input")).to_have_value("7")
     expect(elsewhere.locator("#full-weights input")).to_be_checked()
@@ -337,6 +338,38 @@ def test_two_visitors_at_once_see_only_their_own(page: Page, address: str) -> No
         assert titles(visitor) == ["baseline", f"{name} +2", f"{name} -2"]
     assert not set(texts(page)) & set(texts(other))
     other.close()
+
+
+def test_what_was_begun_before_does_not_come_back(page: Page, address: str) -> None:
+    """The strip is still being written when it is switched off, and when a follow-up begins."""
+    query = "?v=cheerful:2&active=cheerful&p=Tell+me+a+long+story+about+rain.&tokens=160"
+    open_page(page, address, query)
+    expect(page.locator(".reply.strip footer")).to_contain_text("preparing")
+    page.locator("#strip input").uncheck()
+    expect(page.locator(".reply.strip")).to_have_count(0)
+    page.wait_for_timeout(2_000)
+    expect(page.locator(".reply.strip")).to_have_count(0)
+    page.locator("#strip input").check()
+    expect(page.locator(".reply.strip footer")).to_contain_text("preparing")
+    page.locator("#follow-up").click()
+    expect(page.locator(".turns li")).to_have_count(1)
+    page.wait_for_timeout(2_000)
+    expect(page.locator(".turns li")).to_have_count(1)
+    expect(page.locator("#columns .reply")).to_have_count(0)
+    page.get_by_role("button", name="Start over").click()
+    expect(page.locator(".turns li")).to_have_count(0)
+
+
+def test_the_strip_stays_while_columns_are_written(page: Page, address: str) -> None:
+    open_page(page, address, "?v=cheerful:1.5&active=cheerful&p=How+are+you%3F&tokens=16")
+    page.wait_for_function("document.querySelector('.reply.strip footer')?.innerText.includes('drag the slider')")
+    page.evaluate("""() => { window.gone = false; new MutationObserver(() => {
+        if (!document.querySelector('.reply.strip')) window.gone = true;
+    }).observe(document.querySelector('#columns'), { childList: true, subtree: true }); }""")
+    drag(page, "cheerful", 0.9)
+    page.wait_for_function("document.querySelector('#columns').innerText.includes('cheerful +2.')")
+    texts(page)
+    assert not page.evaluate("window.gone")
 
 
 def test_closing_the_tab_ends_the_work(page: Page, address: str, bundled: LanguageModel) -> None:

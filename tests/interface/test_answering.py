@@ -93,7 +93,7 @@ def test_the_strip_holds_the_whole_range_and_serves_the_columns(studio):
         assert values_of(studio, Mixer(stop["multipliers"]))[-1]["columns"][1]["text"] == stop["text"]
     moved = values_of(studio, Mixer({"a": 2.25, "b": 1.0}, active="a"), value, strip=True)
     assert moved[0]["columns"][1]["text"] == strip["stops"][7]["text"]  # at once
-    assert moved[-1]["strip"]["key"] == strip["key"]
+    assert all(shown["strip"]["key"] == strip["key"] for shown in moved)  # and it never goes away
     other = values_of(studio, Mixer({"a": 2.25, "b": 2.0}, active="a"), value, strip=True)[-1]
     assert other["strip"]["key"] != strip["key"]
     assert values_of(studio, mixer, strip=True, mode="sweep")[-1]["strip"] is None
@@ -199,6 +199,32 @@ def test_what_the_page_shows_can_be_taken_along(studio):
         assert "Hello" in taken_along("some/model", shown, form).value
     for nothing in (None, message(), {"columns": [3], "run": {}}, {**shown, "run": {"weights": 7}}):
         assert taken_along("some/model", nothing, "JSON").value.endswith((".", "full, float16."))
+
+
+HOSTILE = [
+    {"columns": 5},
+    {"columns": [None, 3, {}, {"id": "setting", "multipliers": {}, "text": 7, "broken": 3}]},
+    {"columns": None, "strip": []},
+    {"columns": [], "strip": {"stops": 7}},
+    {"columns": [], "strip": {"stops": [None, {"id": "setting", "done": True}]}},
+]
+
+
+@pytest.mark.parametrize("shown", HOSTILE)
+def test_an_unsound_panel_is_written_anew(studio, shown):
+    key = values_of(studio, Mixer({"a": 2.0}))[-1]["key"]
+    shown = {**shown, "key": key, "run": {}}
+    value = values_of(studio, Mixer({"a": 2.0}), shown, strip=True)[-1]
+    assert len(value["columns"]) == 3 and all(card["done"] for card in value["columns"])
+    assert taken_along("m", shown, "JSON").value.endswith(".")
+
+
+def test_a_vector_made_anew_under_its_name_is_written_anew(studio):
+    first = values_of(studio, Mixer({"a": 2.0}))[-1]
+    studio.library.delete("a")
+    studio.library.add(vector(1, seed=9, name="A"))
+    second = values_of(studio, Mixer({"a": 2.0}), first)[-1]
+    assert second["columns"][1]["text"] != first["columns"][1]["text"]
 
 
 def test_words_for_the_queue():

@@ -61,6 +61,9 @@ def test_columns_equal_the_librarys(client: Client, bundled: LanguageModel, shel
         ({"prompt": "Hi", "columns": [{"../../etc/passwd": 1}]}, "no vector"),
         ({"prompt": "Hi", "columns": [{"/etc/x.safetensors": 1}]}, "no vector"),
         ({"prompt": "Hi", "columns": [{}], "temperature": -1}, "temperature is -1"),
+        ({"prompt": "Hi", "columns": [3]}, "A setting is a mapping"),
+        ({"prompt": "x" * 20_001, "columns": [{}]}, "at most 20,000 characters"),
+        ({"prompt": "Hi", "columns": [{}], "max_new_tokens": "many"}, "max_new_tokens is 'many'"),
     ],
 )
 def test_bad_requests_are_answered_with_a_sentence(client: Client, arguments: dict, says: str) -> None:
@@ -141,4 +144,4 @@ def test_agents_find_the_same_as_tools(small) -> None:
 
     names, described, answer = asyncio.run(visit())
     assert names == {"generate", "preview", "list_vectors", "train"}
-    assert described == "What the model is asked." and "'tokens': 3" in answer
+    assert described == "What the model is asked." and "tokens" in answer
