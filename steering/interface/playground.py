@@ -207,7 +207,9 @@ def build(studio: Studio, page: gr.Blocks) -> Playground:
 
     loaded = page.load(restore, None, [mixer, advice, *controls], queue=False, **hidden)
     loaded.then(**writing(anew=False))  # with the seed of the address
-    gr.on([page.load, full.change], partial(weights_in_use, studio), full, [folded, full], queue=False, **hidden)
+    told = {"fn": partial(weights_in_use, studio), "inputs": full, "outputs": [folded, full], "queue": False, **hidden}
+    loaded.then(**told)
+    full.change(**told)
     keys = (paths.shipped("assets") / "playground.js").read_text(encoding="utf-8")
     page.load(fn=None, js=keys)
     return Playground(mixer, prompt)

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -142,6 +143,7 @@ def test_agents_find_the_same_as_tools(small) -> None:
             answer = await agent.call_tool("generate", {"prompt": "Hi", "columns": [{}], "max_new_tokens": 3})
             return set(tools), tools["generate"].inputSchema["properties"]["prompt"]["description"], str(answer.content)
 
-    names, described, answer = asyncio.run(visit())
+    with ThreadPoolExecutor(1) as elsewhere:  # a browser test may have left an event loop in this thread
+        names, described, answer = elsewhere.submit(asyncio.run, visit()).result()
     assert names == {"generate", "preview", "list_vectors", "train"}
     assert described == "What the model is asked." and "tokens" in answer
