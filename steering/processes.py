@@ -127,6 +127,9 @@ def launched() -> Processes:
     """The processes `accelerate launch` (or torchrun) started this one with; `ALONE` if nothing did."""
     if int(os.environ.get("WORLD_SIZE") or 1) < 2 or "RANK" not in os.environ:
         return ALONE
+    # Imported later, as transformers does, its functions would keep the group as a default argument: it would outlive
+    # `leave`, and a thread of gloo's that frees a tensor while Python shuts down aborts the process.
+    import torch.distributed.nn
     from accelerate import PartialState  # seconds to import, and only needed here
 
     on_cpu = not torch.cuda.is_available() or os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("1", "true", "yes")

@@ -126,6 +126,14 @@ def test_a_process_that_dies_leaves_none_waiting(folder, done):
     assert not left.exists() or "Another of the 2 processes ended" in left.read_text()
 
 
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="threads are listed as Linux does")
+def test_nothing_of_the_connection_outlives_it(folder):
+    """A thread of gloo's that is still there when Python shuts down can abort the process after its work is done."""
+    done = together(Path(__file__).parent / "parted_processes.py", folder / "model")
+    assert done.returncode == 0, done.stderr
+    assert "python" in done.stdout and "gloo" not in done.stdout
+
+
 def test_everybody_knows_what_the_others_have(facts):
     assert [fact["gathered"] for fact in facts] == [[0, 1], [0, 1]]
     assert facts[0]["shares"] == [[0, 2], [0, 2], [], [2]]
