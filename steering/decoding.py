@@ -6,7 +6,8 @@ What made a step slow on a CPU, and what is done about it (measured with the bun
   one core, which reads the weights as fast as memory hands them out; only the prompt uses all cores;
 - the prompt is the same in every row: its blocks up to the first steered layer run for one row, and adding the rows'
   vectors there makes rows of it, so that nothing before that layer is computed twice;
-- the products are bound by the weights' bytes: held as float16 (`weights="float16"`), a step takes half the time;
+- the products are bound by the weights' bytes: held as float16 (`weights="float16"`), a step takes half the time, and
+  the prompt three quarters;
 - what is left between the products goes where the model is built like Llama and float16 is in use (see `lean_step`):
   the step is written out, and several rows are stepped in lanes, one a core, which wait for each other once a step.
 
@@ -41,9 +42,8 @@ class Decoder:
     """How one model is run when it writes. Holds parts of the model, not the `LanguageModel` itself.
 
     Attributes:
-        network, blocks: read the prompt; the model's own.
-        step_network, step_blocks: write the answer; the model's own, or a twin with float16 weights.
-        lean: writes it in their place, on `cores` lanes; None where it cannot be had, and always for full weights.
+        network, blocks: read the prompt and write the answer; the model's own, or a twin with float16 weights.
+        lean: writes in their place, on `cores` lanes; None where it cannot be had, and always for full weights.
         shares_prompt: whether the prompt is read once for all rows.
         kl: mean KL divergence in nats of the next tokens as written from the model's, over a sentence; 0 for the
             model's own weights.
@@ -53,7 +53,6 @@ class Decoder:
 
     def __init__(self, model: LanguageModel, weights: str = "full") -> None:
         self.network, self.blocks, self.device = model.network, model.blocks, model.device
-        self.step_network, self.step_blocks = self.network, self.blocks
         self.kl, self.why_full = 0.0, ""
         self.lean: Lean | None = None
         self.cores = torch.get_num_threads()
@@ -95,18 +94,18 @@ class Decoder:
         light, self.why_full = with_float16_weights(model.network)
         if light is None:
             return
-        self.step_network, self.step_blocks = light, light.get_submodule(model.blocks_path)
-        lean = Lean.of(light, self.step_blocks)
+        self.network, self.blocks = light, light.get_submodule(model.blocks_path)
+        lean = Lean.of(light, self.blocks)
         if lean is not None and self.on_step_cores(lambda: self._steps_as(lean)):
             self.lean = lean
         ids = model.tokenizer(PROBE_TEXT)["input_ids"]
-        want = self.network(input_ids=torch.tensor([ids], device=self.device)).logits[0].float().log_softmax(-1)
+        want = model.network(input_ids=torch.tensor([ids], device=self.device)).logits[0].float().log_softmax(-1)
         got = self.on_step_cores(lambda: self._written(ids)).log_softmax(-1)
         self.kl = float((want[-len(got) :].exp() * (want[-len(got) :] - got)).sum(-1).mean().clamp_min(0))
 
     @torch.inference_mode()
     def _steps_as(self, lean: Lean) -> bool:
-        """Whether rows of two prompts get in one lane what the step network gives each batch, on a few tokens."""
+        """Whether rows of two prompts get in one lane what the network gives each batch, on a few tokens."""
         ids = probe_ids(self.network)
         push = torch.randn(2, self.hidden_size, generator=torch.Generator().manual_seed(2))
         middle, last = len(self.blocks) // 2, len(self.blocks) - 1
@@ -177,7 +176,7 @@ class Batch:
         if self.reads_prompt:
             return self._read_prompt()
         fresh = self.tokens if self.cache is None else self.tokens[:, -1:]
-        return self._pass(self.decoder.step_network, self.decoder.step_blocks, fresh, self.additions)
+        return self._pass(fresh, self.additions)
 
     def advance(self, chosen: Tensor, going: list[int]) -> None:
         """Append each row's token; keep only the rows at the places `going`."""
@@ -195,14 +194,14 @@ class Batch:
             self.cache.reorder_cache(keep)  # keeps these rows; unlike batch_select_indices, every kind of cache has it
 
     def _read_prompt(self) -> Tensor:
-        network, blocks = self.decoder.network, self.decoder.blocks
         if not self.shares_prompt or len(self.rows) == 1:
-            return self._pass(network, blocks, self.tokens, self.additions)
+            return self._pass(self.tokens, self.additions)
         # One row goes in. Where the first vectors are added it becomes several, one for each different setting.
         different, of_row = self._different_rows()
         one_each = _rows_of(self.additions, different)
-        logits = self._pass(network, blocks, self.tokens[:1], one_each).expand(len(different), -1)
-        before = min((layer for additions in one_each.values() for layer in additions), default=len(blocks)) + 1
+        logits = self._pass(self.tokens[:1], one_each).expand(len(different), -1)
+        steered_layers = [layer for additions in one_each.values() for layer in additions]
+        before = min(steered_layers, default=len(self.decoder.blocks)) + 1
         for number, layer in enumerate(self.cache.layers if self.cache is not None else ()):
             if number < before:
                 layer.reorder_cache(torch.zeros_like(of_row))
@@ -224,13 +223,11 @@ class Batch:
         device = self.tokens.device
         return torch.tensor(places, device=device), torch.tensor(of_row, device=device)
 
-    def _pass(
-        self, network: torch.nn.Module, blocks: torch.nn.ModuleList, fresh: Tensor, additions: dict[str, Additions]
-    ) -> Tensor:
+    def _pass(self, fresh: Tensor, additions: dict[str, Additions]) -> Tensor:
         length = fresh.shape[1]
         first = self._prompt_length - 1 - (self.tokens.shape[1] - length)
-        with steered(blocks, placed(additions["all"], additions["answer"], length, first)):
-            output = network(
+        with steered(self.decoder.blocks, placed(additions["all"], additions["answer"], length, first)):
+            output = self.decoder.network(
                 input_ids=fresh,
                 attention_mask=torch.ones_like(self.tokens[: len(fresh)]),
                 past_key_values=self.cache,

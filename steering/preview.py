@@ -47,7 +47,7 @@ class Preview:
 
     Args:
         model: the model; it is not changed.
-        weights: what the later blocks run with, `full` or `float16` (see `decoding.decoder_of`); the faster on a CPU.
+        weights: what the passes run with, `full` or `float16` (see `decoding.decoder_of`); the faster on a CPU.
 
     Attributes:
         resumes: whether a pass begins at the first steered layer; False runs the whole model each time.
@@ -97,7 +97,7 @@ class Preview:
             return untouched, untouched
         tokens = torch.tensor([ids], device=self.model.device)
         if not self.resumes:
-            return untouched, self._run(self.model.network, self.model.blocks, tokens, additions)
+            return untouched, self._run(self._decoder.network, self._decoder.blocks, tokens, additions)
         with self._start.at(first, output):
             return untouched, self._run(self._later, self._blocks, tokens, additions)
 
@@ -108,8 +108,8 @@ class Preview:
                 self._kept.move_to_end((ids, layer))
                 return self._kept[ids, layer]
         tokens = torch.tensor([ids], device=self.model.device)
-        with observed(self.model.blocks[layer]) as outputs:
-            scores = self._run(self.model.network, self.model.blocks, tokens, {})
+        with observed(self._decoder.blocks[layer]) as outputs:
+            scores = self._run(self._decoder.network, self._decoder.blocks, tokens, {})
         found = scores, outputs[0]
         with self._lock:
             self._kept[ids, layer] = found
@@ -128,9 +128,8 @@ class Preview:
         return tuple(TokenChance(decode([i]), float(untouched[i].exp()), float(moved[i].exp())) for i in places)
 
     def _twin(self) -> tuple[nn.Module, nn.ModuleList]:
-        network, blocks = self._decoder.step_network, self._decoder.step_blocks
-        gates = {block: _Gate(block, layer, self._start) for layer, block in enumerate(blocks)}
-        later = twin(network, gates)
+        gates = {block: _Gate(block, layer, self._start) for layer, block in enumerate(self._decoder.blocks)}
+        later = twin(self._decoder.network, gates)
         return later, later.get_submodule(self.model.blocks_path)
 
     @torch.inference_mode()
@@ -141,9 +140,9 @@ class Preview:
         additions = {layer: torch.randn(1, self.model.hidden_size, generator=generator).to(self.model.device)}
         _, got = self._both(ids, additions)
         tokens = torch.tensor([ids], device=self.model.device)
-        want = self._run(self._decoder.step_network, self._decoder.step_blocks, tokens, additions)
-        exact = self.model.network.dtype == torch.float32 and self._decoder.step_network is self.model.network
-        return bool((got - want).abs().max() <= (1e-3 if exact else 5e-2) * want.std())
+        want = self._run(self._decoder.network, self._decoder.blocks, tokens, additions)
+        tolerance = 1e-3 if self.model.network.dtype == torch.float32 else 5e-2
+        return bool((got - want).abs().max() <= tolerance * want.std())
 
 
 class _Start(threading.local):

@@ -80,8 +80,8 @@ class SharedBatch:
         """For each member: float32 [its rows, vocabulary] for the next token of every row."""
         positions = self._mask.sum(dim=1, keepdim=True)
         self._mask = pad(self._mask, (0, 1), value=1)
-        with steered(self.decoder.step_blocks, self._additions):
-            output = self.decoder.step_network(
+        with steered(self.decoder.blocks, self._additions):
+            output = self.decoder.network(
                 input_ids=torch.cat([batch.tokens[:, -1:] for batch in self.members]),
                 attention_mask=self._mask,
                 position_ids=positions,
