@@ -17,6 +17,7 @@ from steering.errors import SteeringError
 from steering.generation import Column, Run
 from steering.intervention import Setting
 from steering.models import LanguageModel
+from steering.prefixes import Prefixes
 from steering.prompts import DEFAULT_SYSTEM_PROMPT, Conversation
 from steering.sampling import Sampling
 from steering.shared_batch import lays_together, rows_for
@@ -34,6 +35,7 @@ class DecodeServer:
 
     Attributes:
         shares: whether requests are decoded together; False serves one after another.
+        prefixes: what was read and written of late, which need not be read again.
     """
 
     def __init__(
@@ -42,6 +44,7 @@ class DecodeServer:
         self.model, self.max_rows, self.max_waiting = model, max_rows, max_waiting
         self._decoder = decoder_of(model, weights)
         self.shares = lays_together(self._decoder)
+        self.prefixes = Prefixes()
         self._waiting: deque[_Ticket] = deque()
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
@@ -123,7 +126,7 @@ class DecodeServer:
         newcomer = self._next(floor)
         if newcomer is not None:
             floor.tickets.append(newcomer)
-            newcomer.begin(self._decoder)
+            newcomer.begin(self._decoder, self.prefixes)
         for ticket in floor.tickets:
             if ticket.unread:
                 self._read(ticket, floor)
@@ -245,9 +248,9 @@ class _Ticket:
             self.news.put(None)
         return stop
 
-    def begin(self, decoder: Decoder) -> None:
+    def begin(self, decoder: Decoder, prefixes: Prefixes) -> None:
         self.run.start()
-        self.batches = self.run.batches(decoder)
+        self.batches = self.run.batches(decoder, prefixes)
         self.unread.extend(self.batches)
 
     def read(self) -> None:

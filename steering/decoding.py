@@ -22,12 +22,14 @@ from typing import TypeVar
 
 import torch
 from torch import Tensor
+from transformers import DynamicCache
 
 from steering.errors import SteeringError
 from steering.intervention import Additions, placed, steered
 from steering.lean_step import Lane, Lean
 from steering.light_weights import with_float16_weights
 from steering.models import LanguageModel
+from steering.prefixes import Prefixes
 from steering.threads import on_one_core
 
 WEIGHTS = ("full", "float16")
@@ -155,10 +157,19 @@ class Batch:
         tokens: int64 [rows, positions], prompt and answers.
         cache: the key-value cache; None before the first pass, and for a model without one.
         additions: token scope -> layer -> float32 [rows, hidden_size].
+        prefixes: what need not be read again, of rows that are written the lean way; None keeps and takes nothing.
     """
 
-    def __init__(self, decoder: Decoder, ids: list[int], additions: dict[str, Additions], rows: Sequence[int]) -> None:
+    def __init__(
+        self,
+        decoder: Decoder,
+        ids: list[int],
+        additions: dict[str, Additions],
+        rows: Sequence[int],
+        prefixes: Prefixes | None = None,
+    ) -> None:
         self.decoder, self.additions = decoder, additions
+        self.prefixes = prefixes if decoder.lean is not None else None
         self.rows = list(rows)
         self.tokens = torch.tensor([ids] * len(self.rows), device=decoder.device)  # one prompt for all: no padding
         self.cache = None
@@ -194,20 +205,61 @@ class Batch:
             self.cache.reorder_cache(keep)  # keeps these rows; unlike batch_select_indices, every kind of cache has it
 
     def _read_prompt(self) -> Tensor:
-        if not self.shares_prompt or len(self.rows) == 1:
+        if not self.shares_prompt:
             return self._pass(self.tokens, self.additions)
-        # One row goes in. Where the first vectors are added it becomes several, one for each different setting.
         different, of_row = self._different_rows()
         one_each = _rows_of(self.additions, different)
-        logits = self._pass(self.tokens[:1], one_each).expand(len(different), -1)
         steered_layers = [layer for additions in one_each.values() for layer in additions]
-        before = min(steered_layers, default=len(self.decoder.blocks)) + 1
+        shared = min(steered_layers, default=len(self.decoder.blocks) - 1) + 1
+        known = self._take_up(different.tolist(), shared)
+        if known:
+            logits, shared = self._pass(self.tokens[: len(different), known:], one_each), 0
+        else:  # One row goes in. Where the first vectors are added it becomes several, one for each different setting.
+            logits = self._pass(self.tokens[:1], one_each).expand(len(different), -1)
         for number, layer in enumerate(self.cache.layers if self.cache is not None else ()):
-            if number < before:
+            if number < shared and len(of_row) > 1:
                 layer.reorder_cache(torch.zeros_like(of_row))
             elif len(different) < len(of_row):
                 layer.reorder_cache(of_row)
+        for place in different.tolist() if self.prefixes is not None else ():
+            self.remember(place, [torch.stack([layer.keys[place], layer.values[place]]) for layer in self.cache.layers])
         return logits[of_row]
+
+    def _take_up(self, places: list[int], shared: int) -> int:
+        """Begin with what is known of the prompt in all of these rows, if that is less work; how many tokens it is.
+
+        Without it, `shared` blocks read the prompt for all rows at once.
+        """
+        if self.prefixes is None:
+            return 0
+        ids, found = self.tokens[0, :-1].tolist(), []  # the last is read in any case: what follows it is asked for
+        for place in places:
+            steering = self._steering(place)
+            states = None if steering is None else self.prefixes.longest(steering, ids)
+            if states is None:
+                return 0
+            found.append(states)
+        known = min(states.shape[3] for states in found)
+        layers, length = len(self.decoder.blocks), len(ids) + 1
+        if len(found) * (length - known) * layers >= length * (shared + len(found) * (layers - shared)):
+            return 0
+        rows = torch.stack([states[:, :, :, :known] for states in found], dim=2)
+        self.cache = DynamicCache(zip(*rows, strict=True))
+        return known
+
+    def remember(self, place: int, states: Tensor | list[Tensor]) -> None:
+        """Keep a row's keys and values, [2, layers, kv_heads, positions, head_dim] (or layer by layer)."""
+        steering = None if self.prefixes is None else self._steering(place)
+        if steering is not None:
+            states = torch.stack(states, dim=1) if isinstance(states, list) else states
+            self.prefixes.keep(steering, self.tokens[place, : states.shape[3]].tolist(), states)
+
+    def _steering(self, place: int) -> bytes | None:
+        """What steers a row, the same at every position; None if it differs from position to position."""
+        if any(rows[place].any() for rows in self.additions["answer"].values()):
+            return None
+        steered = {layer: rows[place] for layer, rows in self.additions["all"].items() if rows[place].any()}
+        return b"".join(layer.to_bytes(4, "big") + steered[layer].cpu().numpy().tobytes() for layer in sorted(steered))
 
     def _different_rows(self) -> tuple[Tensor, Tensor]:
         """Places of rows with different additions, int64 [different], and which of them each row equals, [rows]."""

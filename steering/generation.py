@@ -11,6 +11,7 @@ from steering.decoding import Batch, Decoder, decoder_of
 from steering.errors import SteeringError
 from steering.intervention import Setting, additions_for
 from steering.models import LanguageModel
+from steering.prefixes import Prefixes
 from steering.prompts import DEFAULT_SYSTEM_PROMPT, Conversation, conversation
 from steering.sampling import MAX_NEW_TOKENS, Sampling, SharedNoise
 from steering.shared_batch import rows_for
@@ -186,7 +187,7 @@ class Run:
         """Count seconds from now."""
         self._began = time.perf_counter()
 
-    def batches(self, decoder: Decoder) -> list[Batch]:
+    def batches(self, decoder: Decoder, prefixes: Prefixes | None = None) -> list[Batch]:
         """The run's rows, before their prompts are read; batches have the rows' numbers."""
         return [
             Batch(
@@ -197,6 +198,7 @@ class Run:
                     for scope, of_scope in self._additions.items()
                 },
                 rows,
+                prefixes,
             )
             for ids, rows in self._prompts.items()
         ]

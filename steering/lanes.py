@@ -1,5 +1,6 @@
 """Rows stepped the lean way, in one lane a core."""
 
+from collections.abc import Iterable
 from functools import partial
 
 import torch
@@ -65,14 +66,27 @@ class Lanes:
     def advance(self, chosen: list[Tensor], going: list[list[int]]) -> None:
         """For each member: append its rows' tokens, keep only the rows at these places; one without any leaves."""
         for batch, tokens, places in zip(self.members, chosen, going, strict=True):
+            if len(places) < len(batch.rows):
+                self._remember(batch, set(range(len(batch.rows))) - set(places))
             batch.advance(tokens, places)
         self._free()
 
     def leave(self, batch: Batch) -> None:
         """Free a member's rows, if it has any."""
         if batch in self.members:
+            self._remember(batch, range(len(batch.rows)))
             batch.rows = []
             self._free()
+
+    def _remember(self, batch: Batch, places: Iterable[int]) -> None:
+        """Keep what these rows of a batch have read and written, for those who go on from there."""
+        if batch.prefixes is None:
+            return
+        for lane, rows in zip(self._lanes, self._rows, strict=True):
+            for number, row in enumerate(rows):
+                for place in places:
+                    if row == (batch, batch.rows[place]):
+                        batch.remember(place, lane.states(number))
 
     def _free(self) -> None:
         """Let go of the rows that their batches no longer have."""

@@ -187,6 +187,10 @@ class Lane:
         self._additions = {layer: additions for layer, additions in kept.items() if additions.any()}
         self._lay(rows)
 
+    def states(self, row: int) -> Tensor:
+        """[2, layers, kv_heads, positions, head_dim]: a row's keys and values."""
+        return self._cached[:, :, row, :, self.starts[row] : self.end]
+
     @torch.inference_mode()
     def step(self, tokens: Rows) -> Tensor:
         """float32 [rows, vocabulary] for the token after these, one for each row."""

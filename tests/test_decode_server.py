@@ -196,6 +196,9 @@ def test_a_thousand_requests_leave_nothing_behind(weights, monkeypatch, no_hooks
     while server._thread is not None and time.monotonic() < deadline:
         time.sleep(0.05)
     time.sleep(0.1)
+    kept = sum(states.numel() * states.element_size() for states in server.prefixes._kept.values())
+    assert (0 < kept < 100_000) if weights == "float16" else kept == 0
+    server.prefixes = None
     gc.collect()
     assert len(served) == 1000
     assert no_hooks(model)

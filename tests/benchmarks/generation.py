@@ -45,6 +45,7 @@ PARTS = (
     "llama.cpp",
     "preview",
     "visitors",
+    "conversation",
     "bandwidth",
 )
 
@@ -185,15 +186,32 @@ class Bench:
             self.found[f"preview, {weights}"] = figures
 
     def visitors(self) -> None:
-        server = DecodeServer(self.model, weights="float16")
-        for count in (1, self.visitor_count):
+        many, same = self.visitor_count, [self.prompt] * self.visitor_count
+        own = [f"{number} {self.prompt.removesuffix(' word')}" for number in range(many)]
+        for name, prompts in (("1 visitor", own[:1]), (f"{many} visitors", own), (f"{many} with one prompt", same)):
+            server = DecodeServer(self.model, weights="float16")
             began = time.perf_counter()
-            threads = [threading.Thread(target=self._visit, args=(server,)) for _ in range(count)]
+            threads = [threading.Thread(target=self._visit, args=(server, prompt)) for prompt in prompts]
             for thread in threads:
                 thread.start()
             for thread in threads:
                 thread.join()
-            self._report(f"server, {count} visitors", began, 2 * count)
+            self._report(f"server, {name}", began, 2 * len(prompts))
+
+    def conversation(self) -> None:
+        """Three columns, each with an answer of its own to go on from, traced as the page does."""
+        server, figures = DecodeServer(self.model, weights="float16"), {}
+        histories: list[list[tuple[str, str]]] = [[], [], []]
+        for turn in range(3):
+            began, first, last = time.perf_counter(), 0.0, []
+            options = {"max_new_tokens": self.tokens, "histories": histories, "trace": True}
+            for news in server.stream(self.prompt, self.settings(3), **options):
+                if not isinstance(news, int):
+                    first, last = first or time.perf_counter() - began, news
+            figures[f"turn_{turn + 1}_first_text_s"] = first
+            for history, column in zip(histories, last, strict=True):
+                history += [("user", self.prompt), ("assistant", column.text)]
+        self.found["conversation, 3 columns"] = figures
 
     def bandwidth(self) -> None:
         weights = sum(parameter.numel() for parameter in self.model.network.parameters())
@@ -208,8 +226,8 @@ class Bench:
             f"{name}_steps_per_second": limit for name, limit in limits.items()
         }
 
-    def _visit(self, server: DecodeServer) -> None:
-        for _ in server.stream(self.prompt, self.settings(2), max_new_tokens=self.tokens):
+    def _visit(self, server: DecodeServer, prompt: str) -> None:
+        for _ in server.stream(prompt, self.settings(2), max_new_tokens=self.tokens):
             pass
 
     def _generate(self, name: str, network, steer) -> None:
