@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from transformers.modeling_outputs import BaseModelOutputWithPast
 
 from steering.models import LanguageModel
+from steering.products import product
 from steering.threads import shared
 from steering.twins import Catch, StandIn, twin
 
@@ -116,10 +117,14 @@ class SlicedLogProbabilities(torch.autograd.Function):
             """Of some words: maximum [P, 1], sum [P, 1] and, if wanted, sum of weights [P, hidden_size]."""
             own = slice(number * VOCABULARY_SLICE, (number + 1) * VOCABULARY_SLICE)
             words = weight[own]
-            logits = F.linear(states, words, None if bias is None else bias[own]).float()
+            logits = product(states, words, None if bias is None else bias[own]).float()
             highest = logits.amax(dim=1, keepdim=True)
             shares = logits.sub_(highest).exp_()
-            return highest, shares.sum(dim=1, keepdim=True), shares.to(words.dtype) @ words if wanted else None
+            return (
+                highest,
+                shares.sum(dim=1, keepdim=True),
+                product(shares.to(words.dtype), words.t()) if wanted else None,
+            )
 
         count = len(states)
         highest = torch.full((count, 1), -torch.inf, device=states.device)

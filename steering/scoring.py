@@ -15,10 +15,10 @@ from steering.answer_head import AnswerHead
 from steering.encoding import EncodedPair, shared_prefix
 from steering.intervention import Additions, observed, steered
 from steering.models import LanguageModel, hidden_of
+from steering.packed_model import PackedModel
 from steering.packing import PackedBatch, pack
 from steering.states import StatesCache
 from steering.threads import balanced, in_threads, workers
-from steering.twins import PackedModel
 
 TRIAL_TOKENS = 1024
 """Longest pair on which the fast way is tried out against the plain one."""

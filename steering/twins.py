@@ -1,4 +1,4 @@
-"""Copies of a model that share its weights and run only what a packed batch needs.
+"""Copies of a model that share its weights, with some modules replaced.
 
 A twin is a deep copy of the modules in which every weight is the original's: it costs no memory, and what is changed in
 it (stand-ins for blocks or for the head, another attention) does not touch the model, which other threads may run
@@ -9,22 +9,11 @@ architectures.
 import copy
 import itertools
 import threading
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Mapping
 
-import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
-from transformers.integrations.sdpa_attention import sdpa_attention_forward
-from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, sdpa_mask
-from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-from steering.intervention import observed
-from steering.models import LanguageModel, hidden_of
-from steering.packing import PackedBatch
-
-PACKED_ATTENTION = "steering_packed"
 RETRIES = 5
 
 
@@ -84,103 +73,3 @@ class Replay(StandIn):
     def forward(self, hidden_states: Tensor, *args: object, **kwargs: object) -> object:
         hidden = hidden_states if self.states is None else self.states
         return (hidden,) if self.gives_tuple else hidden
-
-
-class PackedModel:
-    """Runs packed batches without the head: from their tokens, or from stored hidden states of layer k.
-
-    Several threads may run it at once.
-
-    Attributes:
-        blocks: what to steer in a run from stored states; blocks 0..k are stand-ins.
-    """
-
-    def __init__(self, model: LanguageModel, layer: int) -> None:
-        self.layer = layer
-        head = model.network.get_output_embeddings()
-        self._catch = Catch(head)
-        self._whole = twin(model.network, {head: self._catch})
-        for config in {id(m.config): m.config for m in self._whole.modules() if hasattr(m, "config")}.values():
-            if getattr(config, "_attn_implementation", None) == "sdpa":
-                config._attn_implementation = PACKED_ATTENTION
-        blocks = self._whole.get_submodule(model.blocks_path)
-        for block in blocks:
-            block._forward_hooks.clear()  # another run's, copied along
-        self._block = blocks[layer]
-        self._replay = Replay(blocks[layer])
-        skipped = {block: Replay(block) for block in blocks[:layer]}
-        kept = {block: block for block in blocks[layer + 1 :]}
-        self._later = twin(self._whole, {**skipped, blocks[layer]: self._replay, **kept})
-        self.blocks = self._later.get_submodule(model.blocks_path)
-
-    def from_tokens(self, batch: PackedBatch) -> tuple[Tensor, Tensor]:
-        """Hidden states [1, T, hidden_size] at layer k and [P, hidden_size] before the head, untouched."""
-        with observed(self._block) as outputs:
-            last = self._run(self._whole, batch)
-        for block in self.blocks[: self.layer + 1]:
-            block.gives_tuple = isinstance(outputs[0], tuple)
-        return hidden_of(outputs[0]), last
-
-    def from_states(self, states: Tensor, batch: PackedBatch) -> Tensor:
-        """Hidden states [P, hidden_size] before the head, from those [1, T, hidden_size] at layer k."""
-        self._replay.states = states
-        try:
-            return self._run(self._later, batch)
-        finally:
-            self._replay.states = None
-
-    def _run(self, network: PreTrainedModel, batch: PackedBatch) -> Tensor:
-        with _attending(batch):
-            network(
-                input_ids=batch.tokens,
-                attention_mask=batch.mask,
-                position_ids=batch.positions,
-                logits_to_keep=batch.places,
-                use_cache=False,
-            )
-        return self._catch.release()[0]
-
-
-_segments: ContextVar[tuple[tuple[int, ...], list[Tensor]]] = ContextVar("segments of the packed batch being run")
-
-
-@contextmanager
-def _attending(batch: PackedBatch) -> Iterator[None]:
-    """Within this context packed attention knows the batch: its sizes, each pair's mask [1, 1, own, prefix + own]."""
-    prefix, *sizes = batch.sizes
-    masks, start = [batch.mask[..., :prefix, :prefix]], prefix
-    for size in sizes:
-        own = slice(start, start + size)
-        masks.append(torch.cat([batch.mask[..., own, :prefix], batch.mask[..., own, own]], dim=-1))
-        start += size
-    token = _segments.set((batch.sizes, masks))
-    try:
-        yield
-    finally:
-        _segments.reset(token)
-
-
-def packed_attention(
-    module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **options: object
-) -> tuple[Tensor, None]:
-    """transformers' scaled dot-product attention, pair by pair: a pair sees the prefix and itself, so the work grows
-    with the sum of squares of the pairs' lengths, not with the square of their sum.
-
-    query, key, value: [1, heads, T, head_dim]. Returns [1, T, heads, head_dim].
-    """
-    sizes, masks = _segments.get()
-    queries, keys, values = (states.split(sizes, dim=2) for states in (query, key, value))
-    parts = []
-    for number, mask in enumerate(masks):
-        if not sizes[number]:
-            continue
-        own_keys, own_values = keys[number], values[number]
-        if number and sizes[0]:
-            own_keys = torch.cat([keys[0], own_keys], dim=2)
-            own_values = torch.cat([values[0], own_values], dim=2)
-        parts.append(sdpa_attention_forward(module, queries[number], own_keys, own_values, mask, **options)[0])
-    return torch.cat(parts, dim=1), None
-
-
-ALL_ATTENTION_FUNCTIONS.register(PACKED_ATTENTION, packed_attention)
-ALL_MASK_ATTENTION_FUNCTIONS.register(PACKED_ATTENTION, sdpa_mask)

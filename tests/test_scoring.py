@@ -4,13 +4,13 @@ import pytest
 import torch
 from tiny_models import ARCHITECTURES, PLAIN, tiny_model
 
-from steering import scoring, states, twins
+from steering import packed_model, scoring, states
 from steering.encoding import EncodedPair, encode_pairs, shared_prefix
 from steering.intervention import steered
+from steering.packed_model import PackedModel
 from steering.packing import pack
 from steering.pairs import Pairs, PreferencePair
 from steering.scoring import PairScorer
-from steering.twins import PackedModel
 
 EVERYTHING = range(8)
 
@@ -212,7 +212,7 @@ def test_a_model_that_refuses_is_noticed(tiny, pairs, monkeypatch, no_hooks):
     def refuse(*args, **kwargs):
         raise NotImplementedError
 
-    monkeypatch.setattr(twins, "_attending", refuse)
+    monkeypatch.setattr(packed_model, "_attending", refuse)
     scorer = PairScorer(tiny, encode_pairs(tiny, pairs)[1], 1)
     assert not scorer.fast and "NotImplementedError" in scorer.why_plain
     assert no_hooks(tiny)
