@@ -24,6 +24,8 @@ from steering.twins import StandIn, twin
 from steering.vectors import TOKEN_SCOPES
 
 KEPT_PROMPTS = 8
+AT_ONCE = 2
+"""Passes that run at a time, so that many visitors who drag do not hold up those who read answers."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,7 @@ class Preview:
         self._start = _Start()
         self._kept: OrderedDict[tuple[tuple[int, ...], int], tuple[Tensor, object]] = OrderedDict()
         self._lock = threading.Lock()
+        self._turns = threading.BoundedSemaphore(AT_ONCE)
         self.resumes = True
         try:
             self._later, self._blocks = self._twin()
@@ -83,7 +86,8 @@ class Preview:
         additions = {scope: additions_for(self.model, [setting], [scope]) for scope in TOKEN_SCOPES}
         ids = prompt_ids(self.model, prompt, system=system, before=before)
         whole = placed(additions["all"], additions["answer"], len(ids), len(ids) - 1)
-        untouched, moved = self._both(ids, whole)
+        with self._turns:
+            untouched, moved = self._both(ids, whole)
         lists = [self._best(scores, untouched, moved, top) for scores in (untouched, moved)]
         kl = float((moved.exp() * (moved - untouched)).sum().clamp_min(0))
         return NextToken(*lists, kl, time.perf_counter() - began)

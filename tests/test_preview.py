@@ -119,6 +119,26 @@ def test_several_threads_at_once(tiny, no_hooks):
     assert no_hooks(tiny)
 
 
+def test_so_many_at_a_time_and_no_more(tiny, monkeypatch):
+    preview, inside, most, go_on = Preview(tiny), [], [], threading.Event()
+    done = preview._both
+
+    def watched(*arguments):
+        inside.append(1)
+        most.append(len(inside))
+        go_on.wait(0.05)
+        inside.pop()
+        return done(*arguments)
+
+    monkeypatch.setattr(preview, "_both", watched)
+    threads = [threading.Thread(target=preview.next_token, args=(PROMPT, {vector(2): n})) for n in range(1, 7)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(timeout=60)
+    assert len(most) == 6 and max(most) == module.AT_ONCE
+
+
 def test_bad_input(tiny):
     for said, prompt, setting in (
         ("empty", " ", {}),
