@@ -11,7 +11,7 @@ from steering.errors import SteeringError
 from steering.training import METHODS
 from steering.training.efforts import EFFORTS
 
-METHOD_LABELS = {"bipo": "BiPO: optimise the vector in both directions"}
+METHOD_LABELS = {"bipo": "BiPO: trained both ways"}
 CHOOSE = "choose"
 SIGNS = [("drawn by lot, as in the paper", "drawn"), ("both in every step", "both"), ("+1 only", "plus")]
 SCOPES = [("everywhere", "all"), ("only in the answer", "answer")]
