@@ -118,7 +118,8 @@ class TrainingDesk:
         kinds = ["baseline" if not m else "setting" if m > 0 else "opposite" for m in SAMPLE_MULTIPLIERS]
         named = _Titles(columns)
         sampling = Sampling(max_new_tokens=SAMPLE_TOKENS, repetition_penalty=1.1)
-        written = stream(self.studio.model, asked, columns, sampling=sampling, should_stop=run.superseded)
+        options = {"sampling": sampling, "should_stop": run.superseded, "weights": "float16"}
+        written = stream(self.studio.model, asked, columns, **options)
         for snapshot in throttled(written):
             yield *[SKIP] * 5, named.on(cards(snapshot, kinds, f"Asked: {asked}"))
 
