@@ -1,5 +1,7 @@
 """What was read or written once is not read again, and nobody can tell but by the time."""
 
+import time
+
 import pytest
 import torch
 from hypothesis import given
@@ -138,8 +140,13 @@ def test_a_stopped_answer_is_kept(read):
     model = lively("llama")
     server = DecodeServer(model, weights="float16")
     shots = shots_of(server, "Hello there", [SETTINGS[1]], **OPTIONS | {"max_new_tokens": 500})
-    text = [next(shots) for _ in range(6)][-1][0].text
+    next(shots)
+    ((_, prompt),) = server.prefixes._kept
+    text = [next(shots) for _ in range(5)][-1][0].text
     shots.close()
+    deadline = time.monotonic() + 10
+    while prompt in [ids for _, ids in list(server.prefixes._kept)] and time.monotonic() < deadline:
+        time.sleep(0.01)  # until the server's thread has heard of it
     history = [("user", "Hello there"), ("assistant", text)]
     read.clear()
     (column,) = last_of(server, "And then?", [SETTINGS[1]], histories=[history])

@@ -126,7 +126,7 @@ def test_so_many_at_a_time_and_no_more(tiny, monkeypatch):
     def watched(*arguments):
         inside.append(1)
         most.append(len(inside))
-        go_on.wait(0.05)
+        go_on.wait(0.2)
         inside.pop()
         return done(*arguments)
 
