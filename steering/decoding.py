@@ -222,7 +222,8 @@ class Batch:
             elif len(different) < len(of_row):
                 layer.reorder_cache(of_row)
         for place in different.tolist() if self.prefixes is not None else ():
-            self.remember(place, [torch.stack([layer.keys[place], layer.values[place]]) for layer in self.cache.layers])
+            states = [torch.stack([layer.keys[place], layer.values[place]]) for layer in self.cache.layers]
+            self.remember(place, torch.stack(states, dim=1))
         return logits[of_row]
 
     def _take_up(self, places: list[int], shared: int) -> int:
@@ -234,8 +235,8 @@ class Batch:
             return 0
         ids, found = self.tokens[0, :-1].tolist(), []  # the last is read in any case: what follows it is asked for
         for place in places:
-            steering = self._steering(place)
-            states = None if steering is None else self.prefixes.longest(steering, ids)
+            everywhere, in_answers = self._steering(place)
+            states = None if in_answers else self.prefixes.longest(everywhere, ids)
             if states is None:
                 return 0
             found.append(states)
@@ -247,27 +248,27 @@ class Batch:
         self.cache = DynamicCache(zip(*rows, strict=True))
         return known
 
-    def remember(self, place: int, states: Tensor | list[Tensor]) -> None:
-        """Keep a row's keys and values, [2, layers, kv_heads, positions, head_dim] (or layer by layer)."""
-        steering = None if self.prefixes is None else self._steering(place)
-        if steering is not None:
-            states = torch.stack(states, dim=1) if isinstance(states, list) else states
-            self.prefixes.keep(steering, self.tokens[place, : states.shape[3]].tolist(), states)
+    def remember(self, place: int, states: Tensor) -> None:
+        """Keep a row's keys and values, [2, layers, kv_heads, positions, head_dim]; needs `prefixes`."""
+        everywhere, in_answers = self._steering(place)
+        if not in_answers:  # in the next turn this answer is prompt, and that is not steered
+            self.prefixes.keep(everywhere, self.tokens[place, : states.shape[3]].tolist(), states)
 
-    def _steering(self, place: int) -> bytes | None:
-        """What steers a row, the same at every position; None if it differs from position to position."""
-        if any(rows[place].any() for rows in self.additions["answer"].values()):
-            return None
-        steered = {layer: rows[place] for layer, rows in self.additions["all"].items() if rows[place].any()}
-        return b"".join(layer.to_bytes(4, "big") + steered[layer].cpu().numpy().tobytes() for layer in sorted(steered))
+    def _steering(self, place: int) -> tuple[bytes, bytes]:
+        """What is added to a row, everywhere and in answers only; empty for nothing."""
+
+        def told(additions: Additions) -> bytes:
+            rows = ((layer, additions[layer][place]) for layer in sorted(additions))
+            return b"".join(layer.to_bytes(4, "big") + row.cpu().numpy().tobytes() for layer, row in rows if row.any())
+
+        return told(self.additions["all"]), told(self.additions["answer"])
 
     def _different_rows(self) -> tuple[Tensor, Tensor]:
         """Places of rows with different additions, int64 [different], and which of them each row equals, [rows]."""
-        every = [rows.cpu() for additions in self.additions.values() for rows in additions.values()]
-        seen: dict[bytes, int] = {}
+        seen: dict[tuple[bytes, bytes], int] = {}
         places, of_row = [], []
         for place in range(len(self.rows)):
-            key = b"".join(rows[place].numpy().tobytes() for rows in every)
+            key = self._steering(place)
             if key not in seen:
                 seen[key] = len(places)
                 places.append(place)

@@ -90,7 +90,7 @@ def stream(
 
     Sampling comes as a `Sampling`, or as its fields (`max_new_tokens=64`). Nothing is held between two yields, no hook
     and no lock: a consumer may stop at any token by closing the generator, or through `should_stop`. On a CPU,
-    `weights="float16"` writes up to twice as fast with half a model's memory more (see `decoding.decoder_of`).
+    `weights="float16"` writes several times as fast with half a model's memory more (see `decoding.decoder_of`).
 
     Args:
         before: the turns before the prompt; `histories`: one conversation for each column, in its place.

@@ -82,11 +82,11 @@ class Lanes:
         """Keep what these rows of a batch have read and written, for those who go on from there."""
         if batch.prefixes is None:
             return
+        wanted = {(batch, batch.rows[place]): place for place in places}
         for lane, rows in zip(self._lanes, self._rows, strict=True):
             for number, row in enumerate(rows):
-                for place in places:
-                    if row == (batch, batch.rows[place]):
-                        batch.remember(place, lane.states(number))
+                if row in wanted:
+                    batch.remember(wanted[row], lane.states(number))
 
     def _free(self) -> None:
         """Let go of the rows that their batches no longer have."""

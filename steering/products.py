@@ -41,9 +41,7 @@ class FrozenLinear(StandIn):
     """Stands in for a linear map whose weights have no gradient."""
 
     def forward(self, states: Tensor) -> Tensor:
-        if states.requires_grad:
-            return _Product.apply(states, self._original.weight, self._original.bias)
-        return product(states, self._original.weight, self._original.bias)
+        return _Product.apply(states, self._original.weight, self._original.bias)
 
 
 def frozen_linears(network: nn.Module) -> dict[nn.Module, FrozenLinear]:

@@ -51,5 +51,7 @@ def weights_in_use(studio: Studio, full: bool) -> tuple[gr.Accordion, gr.Checkbo
     if why:
         return gr.Accordion(label="System prompt, sampling"), gr.Checkbox(info=f"In use in any case: {why}.")
     used = "full-precision" if full else "float16"
-    told = f"Off: float16 copies write twice as fast; next words differ by {kl:.1g} nats (mean KL, measured here)."
+    told = (
+        f"Off: float16 copies write several times as fast; next words differ by {kl:.1g} nats (mean KL, measured here)."
+    )
     return gr.Accordion(label=f"System prompt, sampling; {used} weights in use"), gr.Checkbox(info=told)
