@@ -212,10 +212,8 @@ class Batch:
         steered_layers = [layer for additions in one_each.values() for layer in additions]
         shared = min(steered_layers, default=len(self.decoder.blocks) - 1) + 1
         known = self._take_up(different.tolist(), shared)
-        if known:
-            logits, shared = self._pass(self.tokens[: len(different), known:], one_each), 0
-        else:  # One row goes in. Where the first vectors are added it becomes several, one for each different setting.
-            logits = self._pass(self.tokens[:1], one_each).expand(len(different), -1)
+        # One row goes in. Where the first vectors are added it becomes several, one for each different setting.
+        logits = self._pass(self.tokens[:1, known:], one_each).expand(len(different), -1)
         for number, layer in enumerate(self.cache.layers if self.cache is not None else ()):
             if number < shared and len(of_row) > 1:
                 layer.reorder_cache(torch.zeros_like(of_row))
@@ -227,9 +225,9 @@ class Batch:
         return logits[of_row]
 
     def _take_up(self, places: list[int], shared: int) -> int:
-        """Begin with what is known of the prompt in all of these rows, if that is less work; how many tokens it is.
+        """Begin with what is known of the prompt in all of these rows; how many tokens it is.
 
-        Without it, `shared` blocks read the prompt for all rows at once.
+        The first `shared` blocks, before which nothing is steered, have one row for all.
         """
         if self.prefixes is None:
             return 0
@@ -241,11 +239,10 @@ class Batch:
                 return 0
             found.append(states)
         known = min(states.shape[3] for states in found)
-        layers, length = len(self.decoder.blocks), len(ids) + 1
-        if len(found) * (length - known) * layers >= length * (shared + len(found) * (layers - shared)):
-            return 0
-        rows = torch.stack([states[:, :, :, :known] for states in found], dim=2)
-        self.cache = DynamicCache(zip(*rows, strict=True))
+        self.cache = DynamicCache()
+        for layer in range(len(self.decoder.blocks)):
+            rows = [states[:, layer, :, :known] for states in (found[:1] if layer < shared else found)]
+            self.cache.update(*torch.stack(rows, dim=1), layer)
         return known
 
     def remember(self, place: int, states: Tensor) -> None:
