@@ -152,6 +152,10 @@ class DecodeServer:
     def _read(self, ticket: "_Ticket", floor: "_Floor") -> None:
         """Read one of a request's prompts; after the last, write the first tokens. An error is the visitor's alone."""
         try:
+            if ticket.recall():
+                for batch in ticket.batches:
+                    floor.rows.join(batch)
+                return
             ticket.read()
             if ticket.unread:
                 return
@@ -252,6 +256,13 @@ class _Ticket:
         self.run.start()
         self.batches = self.run.batches(decoder, prefixes)
         self.unread.extend(self.batches)
+
+    def recall(self) -> bool:
+        """Whether nothing need be read, since all is known but the last tokens, which the next step reads."""
+        if self.logits or not all(batch.recall() for batch in self.batches):
+            return False
+        self.unread.clear()
+        return True
 
     def read(self) -> None:
         """Read one more prompt."""

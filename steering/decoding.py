@@ -211,9 +211,14 @@ class Batch:
         one_each = _rows_of(self.additions, different)
         steered_layers = [layer for additions in one_each.values() for layer in additions]
         shared = min(steered_layers, default=len(self.decoder.blocks) - 1) + 1
-        known = self._take_up(different.tolist(), shared)
+        known = self._known(different.tolist())
+        self.cache = DynamicCache() if known else None
+        for layer in range(len(self.decoder.blocks) if known else 0):
+            rows = [states[:, layer] for states in (known[:1] if layer < shared else known)]
+            self.cache.update(*torch.stack(rows, dim=1), layer)
         # One row goes in. Where the first vectors are added it becomes several, one for each different setting.
-        logits = self._pass(self.tokens[:1, known:], one_each).expand(len(different), -1)
+        fresh = self.tokens[:1, self.cache.get_seq_length() if known else 0 :]
+        logits = self._pass(fresh, one_each).expand(len(different), -1)
         for number, layer in enumerate(self.cache.layers if self.cache is not None else ()):
             if number < shared and len(of_row) > 1:
                 layer.reorder_cache(torch.zeros_like(of_row))
@@ -224,26 +229,31 @@ class Batch:
             self.remember(place, torch.stack(states, dim=1))
         return logits[of_row]
 
-    def _take_up(self, places: list[int], shared: int) -> int:
-        """Begin with what is known of the prompt in all of these rows; how many tokens it is.
+    def recall(self) -> bool:
+        """Begin with all of the prompt but its last token, if that is known in every row; the next pass is a step."""
+        different, of_row = self._different_rows()
+        found = self._known(different.tolist())
+        if not found or found[0].shape[3] < self._prompt_length - 1:
+            return False
+        self.cache = DynamicCache(zip(*torch.stack(found, dim=2)[:, :, of_row], strict=True))
+        return True
 
-        The first `shared` blocks, before which nothing is steered, have one row for all.
+    def _known(self, places: list[int]) -> list[Tensor]:
+        """What is known of the prompt in each of these rows, all cut to the shortest; nothing if a row knows nothing.
+
+        The prompt's last token is never among it: what follows that is asked for.
         """
         if self.prefixes is None:
-            return 0
-        ids, found = self.tokens[0, :-1].tolist(), []  # the last is read in any case: what follows it is asked for
+            return []
+        ids, found = self.tokens[0, :-1].tolist(), []
         for place in places:
             everywhere, in_answers = self._steering(place)
             states = None if in_answers else self.prefixes.longest(everywhere, ids)
             if states is None:
-                return 0
+                return []
             found.append(states)
-        known = min(states.shape[3] for states in found)
-        self.cache = DynamicCache()
-        for layer in range(len(self.decoder.blocks)):
-            rows = [states[:, layer, :, :known] for states in (found[:1] if layer < shared else found)]
-            self.cache.update(*torch.stack(rows, dim=1), layer)
-        return known
+        length = min(states.shape[3] for states in found)
+        return [states[:, :, :, :length] for states in found]
 
     def remember(self, place: int, states: Tensor) -> None:
         """Keep a row's keys and values, [2, layers, kv_heads, positions, head_dim]; needs `prefixes`."""

@@ -94,5 +94,4 @@ class Lanes:
         for place, (lane, rows) in enumerate(zip(self._lanes, self._rows, strict=True)):
             kept = [number for number, (batch, row) in enumerate(rows) if row in batch.rows]
             if len(kept) < len(rows):
-                lane.keep(kept)
-                self._rows[place] = [rows[number] for number in kept]
+                self._rows[place] = [rows[number] for number in lane.keep(kept)]

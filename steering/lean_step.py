@@ -23,6 +23,8 @@ from steering.intervention import Additions, added
 MODEL_TYPES = {"llama", "mistral", "qwen2", "qwen3"}
 ROOM = 128
 """Positions that a lane makes room for at a time."""
+SPARE_ROWS = 4
+"""Rows that it makes or leaves room for, so that not every one that joins or leaves moves all others."""
 
 Packed = torch.classes.quantized.LinearPackedParamsBase
 Rows = Sequence[int]
@@ -170,9 +172,12 @@ class Lane:
         length = joining[0].shape[-2]
         if not old:
             self._cached, self.end = joining[0].new_empty(2, len(cache.layers), 0, *joining[0].shape[2:]), 0
-        self._lay(range(old), len(picked), length)
-        for kept, fresh in zip(self._cached, joining, strict=True):
-            kept[:, old:, :, self.end - length : self.end] = fresh
+        if old + len(picked) > self._cached.shape[2] or length > self.end:
+            self._lay(range(old), old + len(picked) + (SPARE_ROWS if old else 0), length)
+        fresh = self._cached[:, :, old : old + len(picked)]
+        fresh[..., : self.end - length, :] = 0  # what a mask hides must be finite, too
+        for kept, states in zip(fresh, joining, strict=True):
+            kept[..., self.end - length : self.end, :] = states
         self.starts += [self.end - length] * len(picked)
         for layer in {*self._additions, *additions}:
             width = next(known[layer].shape[1] for known in (self._additions, additions) if layer in known)
@@ -181,11 +186,20 @@ class Lane:
             self._additions[layer] = torch.cat([before, after])
 
     @torch.inference_mode()
-    def keep(self, rows: Rows) -> None:
-        """Free all other rows."""
-        kept = {layer: additions[list(rows)] for layer, additions in self._additions.items()}
-        self._additions = {layer: additions for layer, additions in kept.items() if additions.any()}
-        self._lay(rows)
+    def keep(self, rows: Rows) -> list[int]:
+        """Free all other rows; which row each one is now, since the last ones move to where others have left."""
+        kept, order = set(rows), sorted(rows)
+        moving = [row for row in order if row >= len(kept)]
+        order = [row if row in kept else moving.pop() for row in range(len(kept))]
+        for place, row in enumerate(order):
+            if place != row:
+                self._cached[:, :, place, :, : self.end] = self._cached[:, :, row, :, : self.end]
+        self.starts = [self.starts[row] for row in order]
+        additions = {layer: additions[order] for layer, additions in self._additions.items()}
+        self._additions = {layer: additions for layer, additions in additions.items() if additions.any()}
+        if len(order) + SPARE_ROWS < self._cached.shape[2] or not order:
+            self._lay(range(len(order)), len(order))
+        return order
 
     def states(self, row: int) -> Tensor:
         """[2, layers, kv_heads, positions, head_dim]: a row's keys and values."""
@@ -195,28 +209,28 @@ class Lane:
     def step(self, tokens: Rows) -> Tensor:
         """float32 [rows, vocabulary] for the token after these, one for each row."""
         if self.end == self._cached.shape[-2]:
-            self._lay(range(len(self)))
+            self._lay(range(len(self)), len(self))
+        cached = self._cached[:, :, : len(self)]
         starts, first = torch.tensor(self.starts), min(self.starts)
         hidden = self.lean.embed(torch.tensor(list(tokens)))
         cos, sin = self.lean.rotation(hidden, (self.end - starts)[:, None])
         sin = torch.cat([-sin[..., : sin.shape[-1] // 2], sin[..., sin.shape[-1] // 2 :]], dim=-1)
         mask = torch.zeros(1, 1, 1)
         if max(self.starts) > first:
-            hides = torch.arange(first, self.end + 1) < starts.repeat_interleave(self._cached.shape[3])[:, None]
+            hides = torch.arange(first, self.end + 1) < starts.repeat_interleave(cached.shape[3])[:, None]
             mask = torch.zeros(hides.shape).masked_fill(hides, -torch.inf)[:, None]
-        logits = self.lean.step(hidden, self._cached, first, self.end, mask, cos, sin, self._additions)
+        logits = self.lean.step(hidden, cached, first, self.end, mask, cos, sin, self._additions)
         self.end += 1
         return logits
 
-    def _lay(self, rows: Rows, more: int = 0, length: int = 0) -> None:
-        """Lay these rows out anew with room behind them, for `more` rows too, `length` positions long."""
+    def _lay(self, rows: Rows, capacity: int, length: int = 0) -> None:
+        """Lay these rows out anew, with room for so many, for rows `length` positions long, and for what follows."""
         first = min((self.starts[row] for row in rows), default=self.end)
         own = self.end - first
         end = max(own, length)
         both, layers, _, heads, _, size = self._cached.shape
-        cached = self._cached.new_empty(both, layers, len(rows) + more, heads, end + ROOM, size)
-        cached[..., : end - own, :] = 0  # what a mask hides must be finite, too
-        cached[:, :, len(rows) :, :, :end] = 0
+        cached = self._cached.new_empty(both, layers, capacity, heads, end + ROOM, size)
+        cached[:, :, : len(rows), :, : end - own] = 0  # what a mask hides must be finite, too
         for place, row in enumerate(rows):
             cached[:, :, place, :, end - own : end] = self._cached[:, :, row, :, first : self.end]
         self.starts = [self.starts[row] - self.end + end for row in rows]

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import settings
 
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # a test that reaches for the hub is a bug
@@ -16,6 +17,9 @@ from tiny_models import tiny_model
 from steering.library import Library
 from steering.models import LanguageModel, load_model
 from steering.pairs import Pairs, PreferencePair
+
+settings.register_profile("unhurried", deadline=None)  # a shared machine may hold any example up
+settings.load_profile("unhurried")
 
 
 @pytest.fixture(autouse=True)

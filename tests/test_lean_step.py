@@ -2,17 +2,21 @@
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from test_decode_server import REQUESTS, texts, together
 from test_decoding import batch_of
 from test_generation import NO_REPEATS, PROMPT, vector
 from tiny_models import ARCHITECTURES, tiny_model
 from torch import nn
+from transformers import DynamicCache
 
 from steering import lean_step
 from steering.decode_server import DecodeServer
 from steering.decoding import Batch, decoder_of
 from steering.generation import generate
 from steering.lanes import Lanes
+from steering.lean_step import Lane
 from steering.shared_batch import rows_for
 
 LEAN = ("llama", "qwen2", "qwen3")
@@ -76,6 +80,33 @@ def test_lanes_write_what_the_twin_writes(architecture, cores, monkeypatch):
             for other, tokens, kept in zip(alone, chosen, places, strict=False):
                 other.advance(tokens, kept)
     assert [member.rows for member in rows.members] == [other.rows for other in alone] == [[0, 3], [8]]
+
+
+@given(
+    st.lists(
+        st.one_of(
+            st.tuples(st.integers(1, 3), st.integers(1, 9)),  # so many rows of that length join
+            st.lists(st.integers(0, 9), max_size=6),  # these leave
+        ),
+        max_size=12,
+    )
+)
+def test_rows_that_move_up_keep_what_is_theirs(events):
+    lane, expected, made = Lane(None), [], 0
+    for event in events:
+        if isinstance(event, tuple):
+            count, length = event
+            rows = [torch.full((2, 2, 1, length, 1), float(made + number)) for number in range(count)]
+            made += count
+            states = torch.stack(rows, dim=2)
+            lane.join(DynamicCache(zip(*states, strict=True)), {0: torch.ones(count, 1)}, range(count))
+            expected += rows
+        elif expected:
+            expected = [expected[row] for row in lane.keep([row for row in range(len(expected)) if row not in event])]
+        assert len(lane) == len(expected)
+        for row, states in enumerate(expected):
+            assert torch.equal(lane.states(row), states)
+            assert not lane._cached[:, :, row, :, : lane.starts[row]].isnan().any()  # a mask hides only what is finite
 
 
 @pytest.mark.parametrize("architecture", LEAN)

@@ -604,7 +604,7 @@ TABLES = st.lists(ROW, min_size=1, max_size=6, unique=True).map(lambda rows: [li
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(rows=TABLES)
 def test_texts_survive_every_format_exactly(tmp_path_factory, suffix, rows):
     content = encoded(rows, suffix)
@@ -618,7 +618,7 @@ def test_texts_survive_every_format_exactly(tmp_path_factory, suffix, rows):
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(data=st.data())
 def test_hostile_bytes_raise_nothing_but_steering_errors(tmp_path_factory, suffix, data):
     content = bytearray(encoded(ROWS, suffix))
@@ -639,7 +639,7 @@ def test_hostile_bytes_raise_nothing_but_steering_errors(tmp_path_factory, suffi
     assert Pairs.of(pairs) == pairs
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(text=st.text(st.sampled_from('{}[]:,;"\t\n\ra0\\\ud800\0pé')) | st.text())
 def test_hostile_text_raises_nothing_but_steering_errors(text):
     for header in ("", "prompt,chosen,rejected\n", "prompt;chosen;rejected\n", '[{"prompt": '):
@@ -649,7 +649,7 @@ def test_hostile_text_raises_nothing_but_steering_errors(text):
             assert "\n" not in str(error)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     prompts=st.lists(st.integers(0, 12), min_size=1, max_size=40),
     holdout=st.floats(0, 1, exclude_max=True),

@@ -100,6 +100,20 @@ def test_a_conversation_is_not_read_again(architecture, read):
     assert again < 0.5 * (sum(read) - again)  # `generate` reads all of it
 
 
+def test_what_is_known_to_its_end_needs_no_pass(read):
+    """The prompt's last token is read in the step in which others write."""
+    model, answers = lively("llama"), [[("user", "Hello"), ("assistant", answer)] for answer in ("Yes", "No", "Yes")]
+    for options in ({}, {"histories": answers}):
+        server = DecodeServer(model, weights="float16")
+        first = texts(last_of(server, "Hello there", SETTINGS, trace=True, **options))
+        read.clear()
+        assert texts(last_of(server, "Hello there", SETTINGS, trace=True, **options)) == first and not read
+        read.clear()
+        two = {"histories": answers[:2]} if options else {}
+        assert texts(last_of(server, "Hello there", [{}, {vector(1, seed=1): 1.0}], **two))[0] == first[0]
+        assert read  # one of them was never steered so
+
+
 def test_only_what_was_steered_so_is_taken_up(read):
     model = lively("llama")
     server = DecodeServer(model, weights="float16")

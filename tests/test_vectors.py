@@ -283,7 +283,7 @@ json_values = st.recursive(
 )
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     texts=st.fixed_dictionaries(
         {"name": st.text(), "behavior": st.text(), "description": st.text(), "licence": st.text()}
@@ -302,7 +302,7 @@ def test_any_metadata_survives_saving(texts, settings_, extra, multiplier):
     assert again.default_multiplier == multiplier and again.name == made.name
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(values=st.lists(st.floats(-1e6, 1e6, width=32), min_size=1, max_size=40))
 def test_any_values_survive_saving(values):
     direction = torch.tensor(values, dtype=torch.float32)
@@ -517,14 +517,14 @@ def test_a_truncated_file_is_refused(length):
     refusal(SOUND[:length])
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(data=st.binary(max_size=200))
 def test_random_bytes_are_refused(data):
     refusal(data)
     refusal(len(data).to_bytes(8, "little") + data)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(position=st.integers(0, len(SOUND) - 1), byte=st.integers(0, 255))
 def test_a_damaged_file_is_read_or_refused(position, byte):
     """Never anything but a sound vector or a SteeringError."""
@@ -537,7 +537,7 @@ def test_a_damaged_file_is_read_or_refused(position, byte):
     made.describe()
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(metadata=st.dictionaries(st.sampled_from([*METADATA_FIELDS, "hidden_size", "x"]), json_values))
 def test_any_json_is_read_or_refused(metadata):
     try:

@@ -170,7 +170,7 @@ def test_no_such_file(tmp_path):
 SOUND = contents(torch.arange(8.0))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(data=st.binary(max_size=100) | st.integers(0, len(SOUND) - 1).map(lambda length: SOUND[:length]))
 def test_rubbish_and_truncated_files_are_refused(tmp_path_factory, data):
     path = tmp_path_factory.mktemp("rubbish") / "layer1.pt"
@@ -179,7 +179,7 @@ def test_rubbish_and_truncated_files_are_refused(tmp_path_factory, data):
         read_bipo(path)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(position=st.integers(0, len(SOUND) - 1), byte=st.integers(0, 255))
 def test_a_damaged_file_is_read_or_refused(tmp_path_factory, position, byte):
     path = tmp_path_factory.mktemp("damaged") / "layer1.pt"
