@@ -1,6 +1,6 @@
 """Many visitors on one model: their requests join one running decode batch and leave it, whatever the others do.
 
-One thread decodes. It reads one waiting prompt, then steps all rows, then reads the next prompt, so that nobody who
+One thread decodes. It reads some waiting prompts, then steps all rows, then reads the next prompts, so that nobody who
 writes stands still for long and nobody who waits is passed by. A model whose rows cannot be laid together (see
 `shared_batch`) serves one request after another.
 """
@@ -12,7 +12,7 @@ from queue import SimpleQueue
 
 from torch import Tensor
 
-from steering.decoding import Batch, Decoder, decoder_of
+from steering.decoding import Batch, Decoder, decoder_of, read_prompts
 from steering.errors import SteeringError
 from steering.generation import Column, Run
 from steering.intervention import Setting
@@ -23,6 +23,8 @@ from steering.sampling import Sampling
 from steering.shared_batch import lays_together, rows_for
 
 IDLE_SECONDS = 5.0
+READ_TOKENS = 512
+"""Of prompts, counted for each row, that are read in one pass while those who write wait for it."""
 
 
 class DecodeServer:
@@ -45,6 +47,7 @@ class DecodeServer:
         self._decoder = decoder_of(model, weights)
         self.shares = lays_together(self._decoder)
         self.prefixes = Prefixes()
+        self._reads_several = self._decoder.lean is not None
         self._waiting: deque[_Ticket] = deque()
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
@@ -120,27 +123,27 @@ class DecodeServer:
                 floor = _Floor(self._decoder)
 
     def _turn(self, floor: "_Floor") -> None:
-        """Let go of who has left, let in who is next, read one prompt, write one more token in every row."""
+        """Let go of who has left, let in who is next, read some prompts, write one more token in every row."""
         for ticket in [ticket for ticket in floor.tickets if ticket.is_over()]:
             floor.remove(ticket)
-        newcomer = self._next(floor)
-        if newcomer is not None:
+        while (newcomer := self._next(floor)) is not None:
             floor.tickets.append(newcomer)
             newcomer.begin(self._decoder, self.prefixes)
         for ticket in floor.tickets:
-            if ticket.unread:
-                self._read(ticket, floor)
-                break  # the others have a token written in between
+            if ticket.recall():
+                for batch in ticket.batches:
+                    floor.rows.join(batch)
+        self._read(self._due(floor), floor)  # the others have a token written in between
         if floor.rows.members:
             self._step(floor)
 
     def _next(self, floor: "_Floor") -> "_Ticket | None":
-        """The next request in the queue, if there is room for its rows and no other's prompts are being read."""
+        """The next request in the queue, if there is room for its rows and it need not wait for others' prompts."""
         with self._changed:
             gone = [ticket for ticket in self._waiting if ticket.is_over()]
             self._waiting = deque(ticket for ticket in self._waiting if ticket not in gone)
             taken = sum(ticket.rows for ticket in floor.tickets)
-            free = self.shares and not any(ticket.unread for ticket in floor.tickets)
+            free = self.shares and (self._reads_several or not any(ticket.unread for ticket in floor.tickets))
             room = not floor.tickets or (free and self._waiting and taken + self._waiting[0].rows <= self.max_rows)
             ticket = self._waiting.popleft() if self._waiting and room else None
             for place, other in enumerate(self._waiting, 1):
@@ -149,16 +152,39 @@ class DecodeServer:
             ticket.tell(0)
         return ticket
 
-    def _read(self, ticket: "_Ticket", floor: "_Floor") -> None:
-        """Read one of a request's prompts; after the last, write the first tokens. An error is the visitor's alone."""
+    def _due(self, floor: "_Floor") -> "list[tuple[_Ticket, Batch]]":
+        """Whose prompts are read next: one, or as many as are read in one pass."""
+        due: list[tuple[_Ticket, Batch]] = []
+        for ticket in floor.tickets:
+            for batch in ticket.unread:
+                length = sum(batch.tokens.numel() for _, batch in due) + batch.tokens.numel()
+                if due and not (self._reads_several and length <= READ_TOKENS):
+                    return due
+                due.append((ticket, batch))
+        return due
+
+    def _read(self, due: "list[tuple[_Ticket, Batch]]", floor: "_Floor") -> None:
+        """Read these prompts; a request whose last this was has its first tokens written."""
+        if not due:
+            return
         try:
-            if ticket.recall():
-                for batch in ticket.batches:
-                    floor.rows.join(batch)
-                return
-            ticket.read()
-            if ticket.unread:
-                return
+            found = read_prompts([batch for _, batch in due])
+        except Exception as error:
+            if len(due) == 1:
+                self._fail(due[0][0], error, floor)
+            for ticket, batch in due if len(due) > 1 else ():  # whose error it is shows when each is read alone
+                if ticket in floor.tickets:
+                    self._read([(ticket, batch)], floor)
+            return
+        for (ticket, _), logits in zip(due, found, strict=True):
+            ticket.unread.popleft()
+            ticket.logits.append(logits)
+        for ticket in dict.fromkeys(ticket for ticket, _ in due):
+            if not ticket.unread:
+                self._write_first(ticket, floor)
+
+    def _write_first(self, ticket: "_Ticket", floor: "_Floor") -> None:
+        try:
             chosen, going = ticket.run.write(ticket.batches, ticket.logits)
             ticket.logits.clear()
             for batch, tokens, places in zip(ticket.batches, chosen, going, strict=True):
@@ -167,10 +193,14 @@ class DecodeServer:
                     floor.rows.join(batch)
             ticket.tell_columns()
         except Exception as error:
-            ticket.news.put(error)
-            floor.remove(ticket)
+            self._fail(ticket, error, floor)
         else:
             floor.remove_finished()
+
+    def _fail(self, ticket: "_Ticket", error: Exception, floor: "_Floor") -> None:
+        """Tell a visitor of an error that is theirs alone."""
+        ticket.news.put(error)
+        floor.remove(ticket)
 
     def _step(self, floor: "_Floor") -> None:
         def write() -> dict[int, tuple[Tensor, list[int]]]:
@@ -259,11 +289,7 @@ class _Ticket:
 
     def recall(self) -> bool:
         """Whether nothing need be read, since all is known but the last tokens, which the next step reads."""
-        if self.logits or not all(batch.recall() for batch in self.batches):
+        if not self.unread or self.logits or not all(batch.recall() for batch in self.batches):
             return False
         self.unread.clear()
         return True
-
-    def read(self) -> None:
-        """Read one more prompt."""
-        self.logits.append(self.unread.popleft().logits())

@@ -26,6 +26,7 @@ from transformers import DynamicCache
 
 from steering.errors import SteeringError
 from steering.intervention import Additions, placed, steered
+from steering.lean_read import Reading, read
 from steering.lean_step import Lane, Lean
 from steering.light_weights import with_float16_weights
 from steering.models import LanguageModel
@@ -117,14 +118,18 @@ class Decoder:
         ]
         lane = Lane(lean)
         try:
-            for batch in batches:
-                batch.logits()
+            readings = read(lean, [batch.reading() for batch in batches])
+            for batch, (got, states) in zip(batches, readings, strict=True):
+                if not _is_near(got, batch.logits()):
+                    return False
+                for ours, theirs in zip(states, batch.cache.layers, strict=True):
+                    if not _is_near(ours.expand(-1, 2, -1, -1, -1), torch.stack([theirs.keys, theirs.values])):
+                        return False
                 lane.join(batch.cache, batch.additions["all"], range(2))
                 batch.advance(torch.tensor(ids[:2]), [0, 1])
             for token in ids[1:4]:
                 got = lane.step([int(row[-1]) for batch in batches for row in batch.tokens])
-                want = torch.cat([batch.logits() for batch in batches])
-                if not (got - want).abs().max() <= 1e-3 * want.std():
+                if not _is_near(got, torch.cat([batch.logits() for batch in batches])):
                     return False
                 for batch in batches:
                     batch.advance(torch.tensor([token, token + 1]), [0, 1])
@@ -185,7 +190,7 @@ class Batch:
     def logits(self) -> Tensor:
         """float32 [rows, vocabulary] for the next token of every row."""
         if self.reads_prompt:
-            return self._read_prompt()
+            return read_prompts([self])[0]
         fresh = self.tokens if self.cache is None else self.tokens[:, -1:]
         return self._pass(fresh, self.additions)
 
@@ -205,28 +210,37 @@ class Batch:
             self.cache.reorder_cache(keep)  # keeps these rows; unlike batch_select_indices, every kind of cache has it
 
     def _read_prompt(self) -> Tensor:
+        """By the network itself."""
         if not self.shares_prompt:
             return self._pass(self.tokens, self.additions)
         different, of_row = self._different_rows()
         one_each = _rows_of(self.additions, different)
         steered_layers = [layer for additions in one_each.values() for layer in additions]
         shared = min(steered_layers, default=len(self.decoder.blocks) - 1) + 1
-        known = self._known(different.tolist())
-        self.cache = DynamicCache() if known else None
-        for layer in range(len(self.decoder.blocks) if known else 0):
-            rows = [states[:, layer] for states in (known[:1] if layer < shared else known)]
-            self.cache.update(*torch.stack(rows, dim=1), layer)
         # One row goes in. Where the first vectors are added it becomes several, one for each different setting.
-        fresh = self.tokens[:1, self.cache.get_seq_length() if known else 0 :]
-        logits = self._pass(fresh, one_each).expand(len(different), -1)
+        logits = self._pass(self.tokens[:1], one_each).expand(len(different), -1)
         for number, layer in enumerate(self.cache.layers if self.cache is not None else ()):
             if number < shared and len(of_row) > 1:
                 layer.reorder_cache(torch.zeros_like(of_row))
             elif len(different) < len(of_row):
                 layer.reorder_cache(of_row)
-        for place in different.tolist() if self.prefixes is not None else ():
-            states = [torch.stack([layer.keys[place], layer.values[place]]) for layer in self.cache.layers]
-            self.remember(place, torch.stack(states, dim=1))
+        return logits[of_row]
+
+    def reading(self) -> Reading:
+        """What there is to read of the prompt, the lean way."""
+        different, _ = self._different_rows()
+        known = self._known(different.tolist())
+        ids = self.tokens[0, known[0].shape[3] if known else 0 :].tolist()
+        one_each = _rows_of(self.additions, different)
+        return Reading(ids, known, placed(one_each["all"], one_each["answer"], len(ids), len(ids) - 1))
+
+    def take(self, logits: Tensor, states: list[Tensor]) -> Tensor:
+        """Take in what `lean_read.read` has made of `reading`; as `logits`."""
+        different, of_row = self._different_rows()
+        every = [layer.expand(-1, len(different), -1, -1, -1) for layer in states]
+        self.cache = DynamicCache([tuple(layer[:, of_row]) for layer in every])
+        for number, place in enumerate(different.tolist()) if self.prefixes is not None else ():
+            self.remember(place, torch.stack([layer[:, number] for layer in every], dim=1))
         return logits[of_row]
 
     def recall(self) -> bool:
@@ -296,6 +310,21 @@ class Batch:
             )
         self.cache = getattr(output, "past_key_values", None)  # a recurrent model may have none
         return output.logits[:, -1].float()
+
+
+@torch.inference_mode()
+def read_prompts(batches: Sequence[Batch]) -> list[Tensor]:
+    """`logits` of batches of one decoder that have not read their prompts yet: the lean way in one pass."""
+    lean = batches[0].decoder.lean
+    if lean is None:
+        return [batch._read_prompt() for batch in batches]
+    found = read(lean, [batch.reading() for batch in batches])
+    return [batch.take(*each) for batch, each in zip(batches, found, strict=True)]
+
+
+def _is_near(got: Tensor, want: Tensor) -> bool:
+    """Whether they differ by rounding only."""
+    return bool((got - want).abs().max() <= 1e-3 * want.std())
 
 
 def _rows_of(additions: dict[str, Additions], places: Tensor) -> dict[str, Additions]:

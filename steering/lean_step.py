@@ -88,47 +88,67 @@ class LeanStep(nn.Module):
             cos, sin: [rows, 1, head_dim], the rotation; the first half of `sin` is negative.
             additions: layer -> [rows, hidden_size].
         """
-        rows, size, epsilon = hidden.size(0), self.head_size, self.epsilon
         for layer in range(len(self.query)):
-            states = torch.rms_norm(hidden, [hidden.size(1)], self.before_attention[layer], epsilon)
-            query = torch.ops.quantized.linear_dynamic_fp16(states, self.query[layer]).view(rows, -1, size)
-            key = torch.ops.quantized.linear_dynamic_fp16(states, self.key[layer]).view(rows, -1, size)
-            value = torch.ops.quantized.linear_dynamic_fp16(states, self.value[layer]).view(rows, -1, size)
-            if len(self.query_norm) > 0:
-                query = torch.rms_norm(query, [size], self.query_norm[layer], epsilon)
-                key = torch.rms_norm(key, [size], self.key_norm[layer], epsilon)
-            query = torch.addcmul(query * cos, query.roll(size // 2, -1), sin)
-            key = torch.addcmul(key * cos, key.roll(size // 2, -1), sin)
+            query, key, value = self.project(layer, hidden, cos, sin)
             cached[0, layer, :, :, end] = key
             cached[1, layer, :, :, end] = value
             keys = cached[0, layer].flatten(0, 1)[:, first : end + 1]
             values = cached[1, layer].flatten(0, 1)[:, first : end + 1]
-            grouped = query.view(keys.size(0), -1, size)  # the heads that share keys stand as one head's queries
+            grouped = query.view(keys.size(0), -1, self.head_size)  # heads that share keys stand as one head's queries
             scores = torch.baddbmm(mask, grouped, keys.transpose(1, 2), alpha=self.scale)
-            states = torch.bmm(scores.softmax(-1), values).view(rows, -1)
-            hidden = hidden + torch.ops.quantized.linear_dynamic_fp16(states, self.output[layer])
-            states = torch.rms_norm(hidden, [hidden.size(1)], self.before_mlp[layer], epsilon)
-            gate = silu(torch.ops.quantized.linear_dynamic_fp16(states, self.gate[layer]))
-            states = gate * torch.ops.quantized.linear_dynamic_fp16(states, self.up[layer])
-            hidden = hidden + torch.ops.quantized.linear_dynamic_fp16(states, self.down[layer])
+            hidden = self.go_on(layer, hidden, torch.bmm(scores.softmax(-1), values).view(hidden.size(0), -1))
             if layer in additions:
                 hidden = added(hidden, additions[layer])
-        return torch.ops.quantized.linear_dynamic_fp16(
-            torch.rms_norm(hidden, [hidden.size(1)], self.last_norm, epsilon), self.head
-        )
+        return self.logits(hidden)
+
+    @torch.jit.export
+    def project(self, layer: int, hidden: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """A block's queries [rows, heads, head_dim], keys and values [rows, kv_heads, head_dim], rotated."""
+        rows, size, epsilon = hidden.size(0), self.head_size, self.epsilon
+        states = torch.rms_norm(hidden, [hidden.size(1)], self.before_attention[layer], epsilon)
+        query = torch.ops.quantized.linear_dynamic_fp16(states, self.query[layer]).view(rows, -1, size)
+        key = torch.ops.quantized.linear_dynamic_fp16(states, self.key[layer]).view(rows, -1, size)
+        value = torch.ops.quantized.linear_dynamic_fp16(states, self.value[layer]).view(rows, -1, size)
+        if len(self.query_norm) > 0:
+            query = torch.rms_norm(query, [size], self.query_norm[layer], epsilon)
+            key = torch.rms_norm(key, [size], self.key_norm[layer], epsilon)
+        query = torch.addcmul(query * cos, query.roll(size // 2, -1), sin)
+        key = torch.addcmul(key * cos, key.roll(size // 2, -1), sin)
+        return query, key, value
+
+    @torch.jit.export
+    def go_on(self, layer: int, hidden: Tensor, attended: Tensor) -> Tensor:
+        """A block's output, from its input and what its heads have gathered [rows, heads * head_dim]."""
+        hidden = hidden + torch.ops.quantized.linear_dynamic_fp16(attended, self.output[layer])
+        states = torch.rms_norm(hidden, [hidden.size(1)], self.before_mlp[layer], self.epsilon)
+        gate = silu(torch.ops.quantized.linear_dynamic_fp16(states, self.gate[layer]))
+        states = gate * torch.ops.quantized.linear_dynamic_fp16(states, self.up[layer])
+        return hidden + torch.ops.quantized.linear_dynamic_fp16(states, self.down[layer])
+
+    @torch.jit.export
+    def logits(self, hidden: Tensor) -> Tensor:
+        """float32 [rows, vocabulary], from the last block's output."""
+        states = torch.rms_norm(hidden, [hidden.size(1)], self.last_norm, self.epsilon)
+        return torch.ops.quantized.linear_dynamic_fp16(states, self.head)
 
 
 class Lean:
     """A Llama-like model's lean step with what goes before it: embedding and rotation."""
 
     def __init__(self, twin: PreTrainedModel, blocks: nn.ModuleList) -> None:
-        self.embed, self.rotation = twin.get_input_embeddings(), twin.base_model.rotary_emb
+        self.embed, self._rotation = twin.get_input_embeddings(), twin.base_model.rotary_emb
+        self.layers, self.grouped = len(blocks), int(blocks[0].self_attn.num_key_value_groups)
         self.step: nn.Module = LeanStep(twin, blocks)
         try:
             with warnings.catch_warnings(action="ignore"):  # deprecated, and nothing else lets go of Python's lock
                 self.step = torch.jit.script(self.step)
         except Exception:  # a Python that TorchScript does not know: the same step, run by Python
             pass
+
+    def turned(self, hidden: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
+        """Cosine and sine of the rotation at these positions [rows], as `LeanStep` takes them; of `hidden`'s type."""
+        cos, sin = self._rotation(hidden, positions[:, None])
+        return cos, torch.cat([-sin[..., : sin.shape[-1] // 2], sin[..., sin.shape[-1] // 2 :]], dim=-1)
 
     @classmethod
     def of(cls, twin: PreTrainedModel, blocks: nn.ModuleList) -> "Lean | None":
@@ -213,8 +233,7 @@ class Lane:
         cached = self._cached[:, :, : len(self)]
         starts, first = torch.tensor(self.starts), min(self.starts)
         hidden = self.lean.embed(torch.tensor(list(tokens)))
-        cos, sin = self.lean.rotation(hidden, (self.end - starts)[:, None])
-        sin = torch.cat([-sin[..., : sin.shape[-1] // 2], sin[..., sin.shape[-1] // 2 :]], dim=-1)
+        cos, sin = self.lean.turned(hidden, self.end - starts)
         mask = torch.zeros(1, 1, 1)
         if max(self.starts) > first:
             hides = torch.arange(first, self.end + 1) < starts.repeat_interleave(cached.shape[3])[:, None]

@@ -154,11 +154,10 @@ def test_a_matrix_too_large_for_float16_goes_the_plain_way():
 
 def test_a_step_that_fails_leaves_no_trace(cores, no_hooks, monkeypatch):
     model = lively("llama")
-    decoder = decoder_of(model, "float16")
     options = {"max_new_tokens": 8, "repetition_penalty": NO_REPEATS, "weights": "float16"}
     wanted = texts(generate(model, PROMPT, SETTINGS, **options))
     with monkeypatch.context() as patch:
-        patch.setattr(decoder.lean, "step", lambda *args: 1 / 0)
+        patch.setattr(Lane, "step", lambda *args: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             generate(model, PROMPT, SETTINGS, **options)
     assert no_hooks(model)

@@ -66,15 +66,20 @@ def test_a_longer_row_takes_the_place_of_its_beginning():
 
 @pytest.fixture
 def read(monkeypatch):
-    """How many positions each pass over a prompt has read."""
-    found, done = [], Batch._pass
+    """How many positions of each prompt were read."""
+    found, reading, whole = [], Batch.reading, Batch._read_prompt
 
-    def counted(self, fresh, additions):
-        if self.reads_prompt:
-            found.append(fresh.shape[1])
-        return done(self, fresh, additions)
+    def lean(self):
+        made = reading(self)
+        found.append(len(made.ids))
+        return made
 
-    monkeypatch.setattr(Batch, "_pass", counted)
+    def plain(self):
+        found.append(self.tokens.shape[1])
+        return whole(self)
+
+    monkeypatch.setattr(Batch, "reading", lean)
+    monkeypatch.setattr(Batch, "_read_prompt", plain)
     return found
 
 
@@ -137,6 +142,7 @@ def test_an_answer_steered_from_its_first_token_on_is_read_again(read):
     """Its positions are the prompt's of the next turn, and those are not steered."""
     model, setting = lively("llama"), {vector(2, seed=3, token_scope="answer"): 1.5}
     server = DecodeServer(model, weights="float16")
+    read.clear()
     for _ in range(2):
         last_of(server, "Hello there", [setting])
     assert read[0] == read[1] and not server.prefixes
@@ -145,6 +151,7 @@ def test_an_answer_steered_from_its_first_token_on_is_read_again(read):
 def test_the_full_weights_read_everything(read):
     """They are promised bit for bit."""
     server = DecodeServer(lively("llama"))
+    read.clear()
     for _ in range(2):
         last_of(server, "Hello there", SETTINGS)
     assert read[0] == read[1] and not server.prefixes
