@@ -153,13 +153,21 @@ class DecodeServer:
         return ticket
 
     def _due(self, floor: "_Floor") -> "list[tuple[_Ticket, Batch]]":
-        """Whose prompts are read next: one, or as many as are read in one pass."""
+        """Whose prompts are read next: one, or as many as are read in one pass.
+
+        Who asks what another asks waits for a turn, and then need not read it.
+        """
         due: list[tuple[_Ticket, Batch]] = []
+        asked, length = set(), 0
         for ticket in floor.tickets:
             for batch in ticket.unread:
-                length = sum(batch.tokens.numel() for _, batch in due) + batch.tokens.numel()
-                if due and not (self._reads_several and length <= READ_TOKENS):
+                prompt = tuple(batch.tokens[0].tolist())
+                if prompt in asked:
+                    break
+                length += batch.tokens.numel()
+                if due and (not self._reads_several or length > READ_TOKENS):
                     return due
+                asked.add(prompt)
                 due.append((ticket, batch))
         return due
 

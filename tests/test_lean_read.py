@@ -60,7 +60,7 @@ def test_what_fails_for_one_visitor_fails_for_nobody_else(monkeypatch):
     model, reading, passes = lively("llama"), Batch.reading, []
     server = DecodeServer(model, weights="float16")
     options = {"max_new_tokens": 8, "repetition_penalty": NO_REPEATS}
-    prompts = [f"{PROMPT} {number}" for number in range(6)]
+    prompts = [f"{PROMPT} {number}" for number in (0, 1, 2, 3, 4, 4)]
     doomed = list(prompt_ids(model, prompts[3], system=DEFAULT_SYSTEM_PROMPT))
 
     def failing(self):
@@ -78,18 +78,22 @@ def test_what_fails_for_one_visitor_fails_for_nobody_else(monkeypatch):
         except ZeroDivisionError as error:
             found[number] = error
 
+    monkeypatch.setattr(decode_server, "READ_TOKENS", 10_000)
     monkeypatch.setattr(Batch, "reading", failing)
     monkeypatch.setattr(decode_server, "read_prompts", counted)
     found = {}
     threads = [threading.Thread(target=visit, args=(number,)) for number in range(len(prompts))]
-    with server._changed:  # until all wait
-        for thread in threads:
-            thread.start()
-        time.sleep(0.3)
+    server._thread = threading.Thread(target=server._serve)  # begins when all wait
+    for thread in threads:
+        thread.start()
+    while len(server._waiting) < len(threads):
+        time.sleep(0.01)
+    server._thread.start()
     for thread in threads:
         thread.join(timeout=60)
     monkeypatch.undo()
-    assert max(passes) > 2 and isinstance(found.pop(3), ZeroDivisionError)
+    assert passes == [5, 1, 1, 1, 1, 1]  # together, then each alone because one failed; the sixth need not be read
+    assert isinstance(found.pop(3), ZeroDivisionError)
     for number, columns in found.items():
         alone = generate(model, prompts[number], SETTINGS[:2], weights="float16", **options)
         assert texts(columns) == texts(alone)
