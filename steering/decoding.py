@@ -8,8 +8,9 @@ What made a step slow on a CPU, and what is done about it (measured with the bun
   vectors there makes rows of it, so that nothing before that layer is computed twice;
 - the products are bound by the weights' bytes: held as float16 (`weights="float16"`), a step takes half the time, and
   the prompt three quarters;
-- what is left between the products goes where the model is built like Llama and float16 is in use (see `lean_step`):
-  the step is written out, and several rows are stepped in lanes, one a core, which wait for each other once a step.
+- what is left between the products goes where the model is built like Llama and float16 is in use: the step is written
+  out (see `lean_step`), and several rows are stepped in lanes, one a core, which wait for each other once a step; prompts
+  are read by the same operations, those of several visitors in one pass (see `lean_read`).
 
 Whether a model can be run so is found out once, against the plain forward pass; one that cannot is run the plain way.
 """
@@ -46,7 +47,7 @@ class Decoder:
 
     Attributes:
         network, blocks: read the prompt and write the answer; the model's own, or a twin with float16 weights.
-        lean: writes in their place, on `cores` lanes; None where it cannot be had, and always for full weights.
+        lean: reads and writes in their place, steps on `cores` lanes; None where it cannot be had, and always for full weights.
         shares_prompt: whether the prompt is read once for all rows.
         kl: mean KL divergence in nats of the next tokens as written from the model's, over a sentence; 0 for the
             model's own weights.
@@ -108,7 +109,7 @@ class Decoder:
 
     @torch.inference_mode()
     def _steps_as(self, lean: Lean) -> bool:
-        """Whether rows of two prompts get in one lane what the network gives each batch, on a few tokens."""
+        """Whether rows of two prompts get by one pass and in one lane what the network gives each, on a few tokens."""
         ids = probe_ids(self.network)
         push = torch.randn(2, self.hidden_size, generator=torch.Generator().manual_seed(2))
         middle, last = len(self.blocks) // 2, len(self.blocks) - 1
@@ -162,7 +163,7 @@ class Batch:
         tokens: int64 [rows, positions], prompt and answers.
         cache: the key-value cache; None before the first pass, and for a model without one.
         additions: token scope -> layer -> float32 [rows, hidden_size].
-        prefixes: what need not be read again, of rows that are written the lean way; None keeps and takes nothing.
+        prefixes: what need not be read again, where the lean way is taken; None keeps and takes nothing.
     """
 
     def __init__(

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from steering.decoding import Batch, Decoder, decoder_of
+from steering.decoding import Batch, Decoder, decoder_of, read_prompts
 from steering.errors import SteeringError
 from steering.intervention import Setting, additions_for
 from steering.models import LanguageModel
@@ -117,7 +117,7 @@ def _decode(run: "Run", decoder: Decoder, should_stop: Callable[[], bool]) -> It
     batches = run.batches(decoder)
     if should_stop():
         return
-    chosen, going = run.write(batches, [batch.logits() for batch in batches])
+    chosen, going = run.write(batches, read_prompts(batches))
     yield list(run.columns)
     rows = rows_for(decoder, len(batches))
     for batch, tokens, places in zip(batches, chosen, going, strict=True):

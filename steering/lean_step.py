@@ -33,6 +33,8 @@ Rows = Sequence[int]
 class LeanStep(nn.Module):
     """The blocks and the head of a float16 twin, for one new token a row. Several threads may run it at once.
 
+    Its pieces but for attention serve any number of tokens (see `lean_read`).
+
     Raises AttributeError for a model that is not built like Llama.
     """
 
