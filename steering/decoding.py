@@ -9,8 +9,8 @@ What made a step slow on a CPU, and what is done about it (measured with the bun
 - the products are bound by the weights' bytes: held as float16 (`weights="float16"`), a step takes half the time, and
   the prompt three quarters;
 - what is left between the products goes where the model is built like Llama and float16 is in use: the step is written
-  out (see `lean_step`), and several rows are stepped in lanes, one a core, which wait for each other once a step; prompts
-  are read by the same operations, those of several visitors in one pass (see `lean_read`).
+  out (see `lean_step`), and several rows are stepped in lanes, one a core, which wait for each other once a step;
+  prompts are read by the same operations, those of several visitors in one pass (see `lean_read`).
 
 Whether a model can be run so is found out once, against the plain forward pass; one that cannot is run the plain way.
 """
@@ -47,7 +47,7 @@ class Decoder:
 
     Attributes:
         network, blocks: read the prompt and write the answer; the model's own, or a twin with float16 weights.
-        lean: reads and writes in their place, steps on `cores` lanes; None where it cannot be had, and always for full weights.
+        lean: reads and writes in their place, on `cores` lanes; None where it cannot be had, and always for full weights.
         shares_prompt: whether the prompt is read once for all rows.
         kl: mean KL divergence in nats of the next tokens as written from the model's, over a sentence; 0 for the
             model's own weights.

@@ -15,6 +15,9 @@ from torch.nn.functional import scaled_dot_product_attention
 from steering.intervention import Additions, added
 from steering.lean_step import Lean
 
+MASKED = 512
+"""Tokens of a prompt whose attention is worked out at a time."""
+
 
 @dataclass(frozen=True)
 class Reading:
@@ -45,18 +48,17 @@ def read(lean: Lean, readings: Sequence[Reading]) -> list[tuple[Tensor, list[Ten
     hidden = lean.embed(torch.tensor([token for each in readings for token in each.ids]))
     rows = [1] * len(readings)  # that each prompt has become
     cos, sin = _rotation(lean, hidden, readings, rows)
-    masks = [_mask(each, lean.grouped) for each in readings]
     states: list[list[Tensor]] = [[] for _ in readings]
     for layer in range(lean.layers):
         projected = [part.split(_sizes(readings, rows)) for part in lean.step.project(layer, hidden, cos, sin)]
         attended = []
-        for each, count, mask, kept, *own in zip(readings, rows, masks, states, *projected, strict=True):
+        for each, count, kept, *own in zip(readings, rows, states, *projected, strict=True):
             query, *fresh = (part.view(count, len(each.ids), *part.shape[1:]).transpose(1, 2) for part in own)
             kept.append(torch.stack(fresh))
             if each.known:
                 before = torch.stack([known[:, layer] for known in each.known[:count]], dim=1)
                 kept[-1] = torch.cat([before, kept[-1]], dim=3)
-            attended.append(_attend(query, kept[-1], mask, lean.step.scale))
+            attended.append(_attend(query, kept[-1], lean.step.scale))
         hidden = lean.step.go_on(layer, hidden, torch.cat(attended))
         if any(layer in each.additions for each in readings):
             parts, before = list(hidden.split(_sizes(readings, rows))), list(rows)
@@ -83,20 +85,24 @@ def _rotation(lean: Lean, hidden: Tensor, readings: Sequence[Reading], rows: Seq
     return lean.turned(hidden, torch.cat([own.repeat(count) for own, count in zip(places, rows, strict=True)]))
 
 
-def _mask(reading: Reading, grouped: int) -> Tensor:
-    """[grouped * tokens, positions]: added to the scores, so that a token sees itself and those before it."""
-    count = len(reading.ids)
-    hidden = torch.ones(count, reading.start + count, dtype=torch.bool).triu(reading.start + 1)
-    return torch.zeros(hidden.shape).masked_fill(hidden, -torch.inf).repeat(grouped, 1)
+def _attend(query: Tensor, states: Tensor, scale: float) -> Tensor:
+    """query [rows, heads, tokens, head_dim] to [rows * tokens, heads * head_dim]; the keys' last position is its own.
 
-
-def _attend(query: Tensor, states: Tensor, mask: Tensor, scale: float) -> Tensor:
-    """query [rows, heads, tokens, head_dim] to [rows * tokens, heads * head_dim].
-
-    The heads that share keys stand as one head's queries.
+    The heads that share keys stand as one head's queries. Some tokens at a time, so that a mask stays small.
     """
     rows, heads, count, size = query.shape
-    keys, values = states
-    grouped = query.reshape(rows, keys.shape[1], -1, size)
-    attended = scaled_dot_product_attention(grouped, keys, values, mask, scale=scale)
-    return attended.view(rows, heads, count, size).transpose(1, 2).reshape(rows * count, heads * size)
+    shared, positions = states.shape[2:4]
+    found = []
+    for own in query.split(MASKED, dim=2):
+        length = own.shape[2]
+        seen = positions - count + sum(part.shape[2] for part in found) + length
+        mask = torch.zeros(length, seen).masked_fill(_later(length, seen), -torch.inf).repeat(heads // shared, 1)
+        grouped = own.reshape(rows, shared, -1, size)
+        attended = scaled_dot_product_attention(grouped, *states[..., :seen, :], mask, scale=scale)
+        found.append(attended.view(rows, heads, length, size))
+    return torch.cat(found, dim=2).transpose(1, 2).reshape(rows * count, heads * size)
+
+
+def _later(count: int, seen: int) -> Tensor:
+    """bool [count, seen]: for each of the last positions, which come after it."""
+    return torch.ones(count, seen, dtype=torch.bool).triu(seen - count + 1)

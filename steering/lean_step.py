@@ -139,7 +139,7 @@ class Lean:
 
     def __init__(self, twin: PreTrainedModel, blocks: nn.ModuleList) -> None:
         self.embed, self._rotation = twin.get_input_embeddings(), twin.base_model.rotary_emb
-        self.layers, self.grouped = len(blocks), int(blocks[0].self_attn.num_key_value_groups)
+        self.layers = len(blocks)
         self.step: nn.Module = LeanStep(twin, blocks)
         try:
             with warnings.catch_warnings(action="ignore"):  # deprecated, and nothing else lets go of Python's lock

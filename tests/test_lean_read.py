@@ -9,7 +9,7 @@ from test_decode_server import shots_of, texts
 from test_generation import NO_REPEATS, PROMPT, vector
 from test_lean_step import LEAN, SETTINGS, lively
 
-from steering import decode_server
+from steering import decode_server, lean_read
 from steering.decode_server import DecodeServer
 from steering.decoding import Batch, decoder_of, read_prompts
 from steering.generation import generate, prompt_ids
@@ -42,7 +42,9 @@ def batches(model, prefixes=None):
 
 @pytest.mark.parametrize("architecture", LEAN)
 @pytest.mark.parametrize("known", [False, True])
-def test_prompts_read_together_are_read_as_by_the_network(architecture, known):
+@pytest.mark.parametrize("masked", [4, 512])
+def test_prompts_read_together_are_read_as_by_the_network(architecture, known, masked, monkeypatch):
+    monkeypatch.setattr(lean_read, "MASKED", masked)
     model, prefixes = lively(architecture), Prefixes()
     wanted, read = batches(model), batches(model, prefixes)
     if known:  # of the others' beginnings, too
