@@ -47,7 +47,7 @@ class Decoder:
 
     Attributes:
         network, blocks: read the prompt and write the answer; the model's own, or a twin with float16 weights.
-        lean: reads and writes in their place, on `cores` lanes; None where it cannot be had, and always for full weights.
+        lean: reads and writes in their place, on `cores` lanes; None where it cannot be had, always for full weights.
         shares_prompt: whether the prompt is read once for all rows.
         kl: mean KL divergence in nats of the next tokens as written from the model's, over a sentence; 0 for the
             model's own weights.

@@ -88,21 +88,20 @@ def _rotation(lean: Lean, hidden: Tensor, readings: Sequence[Reading], rows: Seq
 def _attend(query: Tensor, states: Tensor, scale: float) -> Tensor:
     """query [rows, heads, tokens, head_dim] to [rows * tokens, heads * head_dim]; the keys' last position is its own.
 
-    The heads that share keys stand as one head's queries. Some tokens at a time, so that a mask stays small.
+    Heads that share keys stand together, and look at the same ones.
     """
     rows, heads, count, size = query.shape
     shared, positions = states.shape[2:4]
-    found = []
-    for own in query.split(MASKED, dim=2):
-        length = own.shape[2]
-        seen = positions - count + sum(part.shape[2] for part in found) + length
-        mask = torch.zeros(length, seen).masked_fill(_later(length, seen), -torch.inf).repeat(heads // shared, 1)
-        grouped = own.reshape(rows, shared, -1, size)
-        attended = scaled_dot_product_attention(grouped, *states[..., :seen, :], mask, scale=scale)
-        found.append(attended.view(rows, heads, length, size))
-    return torch.cat(found, dim=2).transpose(1, 2).reshape(rows * count, heads * size)
-
-
-def _later(count: int, seen: int) -> Tensor:
-    """bool [count, seen]: for each of the last positions, which come after it."""
-    return torch.ones(count, seen, dtype=torch.bool).triu(seen - count + 1)
+    query = query.reshape(rows * shared, -1, count, size)
+    keys, values = states.flatten(1, 2)[:, :, None].expand(-1, -1, query.shape[1], -1, -1)
+    if positions == count:
+        found = scaled_dot_product_attention(query, keys, values, is_causal=True, scale=scale)
+    else:  # some tokens at a time, so that a mask stays small
+        parts, seen = [], positions - count
+        for own in query.split(MASKED, dim=2):
+            seen += own.shape[2]
+            later = torch.ones(own.shape[2], seen, dtype=torch.bool).triu(seen - own.shape[2] + 1)
+            mask = torch.zeros(later.shape).masked_fill(later, -torch.inf)
+            parts.append(scaled_dot_product_attention(own, keys[:, :, :seen], values[:, :, :seen], mask, scale=scale))
+        found = torch.cat(parts, dim=2)
+    return found.view(rows, heads, count, size).transpose(1, 2).reshape(rows * count, heads * size)
