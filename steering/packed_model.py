@@ -12,6 +12,7 @@ from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, sdpa_mask
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from steering.intervention import observed
+from steering.loans import Loan
 from steering.models import LanguageModel, hidden_of
 from steering.packing import PackedBatch
 from steering.products import frozen_linears
@@ -55,19 +56,22 @@ class PackedModel:
             block.gives_tuple = isinstance(outputs[0], tuple)
         return hidden_of(outputs[0]), last
 
-    def from_states(self, states: Tensor, batch: PackedBatch) -> Tensor:
-        """Hidden states [P, hidden_size] before the head, from those [1, T, hidden_size] at layer k."""
+    def from_states(self, states: Tensor, batch: PackedBatch, loan: Loan | None = None) -> Tensor:
+        """Hidden states [P, hidden_size] before the head, from those [1, T, hidden_size] at layer k.
+
+        loan: by which the keys and values of the prefix go to parts whose batches are without it.
+        """
         self._replay.states = states
         try:
-            return self._run(self._later, batch)
+            return self._run(self._later, batch, loan)
         finally:
             self._replay.states = None
 
-    def _run(self, network: PreTrainedModel, batch: PackedBatch) -> Tensor:
-        with _attending(batch):
+    def _run(self, network: PreTrainedModel, batch: PackedBatch, loan: Loan | None = None) -> Tensor:
+        with _attending(batch, loan):
             network(
                 input_ids=batch.tokens,
-                attention_mask=batch.mask,
+                attention_mask=batch.mask[..., -batch.tokens.numel() :],
                 position_ids=batch.positions,
                 logits_to_keep=batch.places,
                 use_cache=False,
@@ -75,19 +79,17 @@ class PackedModel:
         return self._catch.release()[0]
 
 
-_segments: ContextVar[tuple[tuple[int, ...], list[Tensor]]] = ContextVar("segments of the packed batch being run")
+_segments: ContextVar[tuple[tuple[int, ...], list[Tensor], Loan | None]] = ContextVar("segments of the batch being run")
 
 
 @contextmanager
-def _attending(batch: PackedBatch) -> Iterator[None]:
+def _attending(batch: PackedBatch, loan: Loan | None) -> Iterator[None]:
     """Within this context packed attention knows the batch: its sizes, each pair's mask [1, 1, own, prefix + own]."""
-    prefix, *sizes = batch.sizes
-    masks, start = [batch.mask[..., :prefix, :prefix]], prefix
-    for size in sizes:
-        own = slice(start, start + size)
-        masks.append(torch.cat([batch.mask[..., own, :prefix], batch.mask[..., own, own]], dim=-1))
-        start += size
-    token = _segments.set((batch.sizes, masks))
+    rows = batch.mask.split(batch.sizes, dim=2)
+    prefix = batch.mask.shape[-1] - sum(batch.sizes[1:])
+    before, *columns = (each.split((prefix, *batch.sizes[1:]), dim=3) for each in rows)
+    masks = [before[0], *(torch.cat([each[0], each[number]], dim=3) for number, each in enumerate(columns, start=1))]
+    token = _segments.set((batch.sizes, masks, loan))
     try:
         yield
     finally:
@@ -102,16 +104,17 @@ def packed_attention(
 
     query, key, value: [1, heads, T, head_dim]. Returns [1, T, heads, head_dim].
     """
-    sizes, masks = _segments.get()
+    sizes, masks, loan = _segments.get()
     queries, keys, values = (states.split(sizes, dim=2) for states in (query, key, value))
+    prefix = (keys[0], values[0]) if loan is None else (loan(keys[0]), loan(values[0]))
     parts = []
     for number, mask in enumerate(masks):
         if not sizes[number]:
             continue
         own_keys, own_values = keys[number], values[number]
-        if number and sizes[0]:
-            own_keys = torch.cat([keys[0], own_keys], dim=2)
-            own_values = torch.cat([values[0], own_values], dim=2)
+        if number and prefix[0].shape[2]:
+            own_keys = torch.cat([prefix[0], own_keys], dim=2)
+            own_values = torch.cat([prefix[1], own_values], dim=2)
         parts.append(sdpa_attention_forward(module, queries[number], own_keys, own_values, mask, **options)[0])
     return torch.cat(parts, dim=1), None
 

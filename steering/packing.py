@@ -10,7 +10,7 @@ log-probability is read one token earlier and nothing follows it.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -24,7 +24,8 @@ class PackedBatch:
 
     Attributes:
         tokens: int64 [1, T]; `positions`: int64 [1, T], depth in the tree.
-        mask: [1, 1, T, T], 0 where a token may look and the type's lowest number elsewhere.
+        mask: [1, 1, T, T], 0 where a token may look and the type's lowest number elsewhere; [1, 1, T, prefix + T]
+            where the prefix is left out.
         sizes: how many tokens the prefix has, and each pair of its own (prompt after the prefix, chosen, rejected).
         places: int64 [P], the positions that predict answer tokens; the last of a prompt serves both answers.
         readout: int64 [A], which of the places predicts each answer token; `targets`: int64 [A], that token.
@@ -39,6 +40,18 @@ class PackedBatch:
     readout: Tensor
     targets: Tensor
     owners: Tensor
+
+    def without_prefix(self) -> "PackedBatch":
+        """The pairs' own tokens alone, which look at a prefix that is run elsewhere."""
+        first = self.sizes[0]
+        return replace(
+            self,
+            tokens=self.tokens[:, first:],
+            positions=self.positions[:, first:],
+            mask=self.mask[:, :, first:],
+            sizes=(0, *self.sizes[1:]),
+            places=self.places - first,
+        )
 
     def totals(self, log_probabilities: Tensor) -> Tensor:
         """[n, 2]: the log-probabilities [A] of answer tokens summed over chosen and rejected of each pair."""

@@ -7,6 +7,7 @@ few tokens; a model that differs is scored the plain way. Both give the same num
 
 import contextlib
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -14,6 +15,7 @@ from torch import Tensor
 from steering.answer_head import AnswerHead
 from steering.encoding import EncodedPair, shared_prefix
 from steering.intervention import Additions, observed, steered
+from steering.loans import Loan, loans
 from steering.models import LanguageModel, hidden_of
 from steering.packed_model import PackedModel
 from steering.packing import PackedBatch, pack
@@ -22,8 +24,18 @@ from steering.threads import balanced, in_threads, workers
 
 TRIAL_TOKENS = 1024
 """Longest pair on which the fast way is tried out against the plain one."""
+LENDABLE = 8
+"""Tokens of a prefix for which parts wait for each other; those of a shorter one are soon run by each."""
 WINDOWS = ("sliding_window", "sliding_window_size", "local_attention", "attention_chunk_size")
 """What models call the reach of attention that looks back only so far."""
+
+
+class Part(NamedTuple):
+    """Pairs for one core, their places in the batch, and what lets the parts share the run of the prefix."""
+
+    indices: list[int]
+    places: list[int]
+    loan: Loan
 
 
 class PairScorer:
@@ -56,6 +68,7 @@ class PairScorer:
         self._references = torch.full((len(pairs), 2), torch.nan, device=model.device)
         self._prefix_states: Tensor | None = None
         self._packed: PackedModel | None = None
+        self._lends = False
         self._head = AnswerHead(model)
         self._later_weights = sum(p.numel() for block in model.blocks[layer + 1 :] for p in block.parameters())
         network = model.network  # weights fetched from disk, and quantised layers, keep notes that threads would mix up
@@ -73,25 +86,39 @@ class PairScorer:
         """Scores [n, 2] of the untouched model, computed once per pair."""
         indices = list(indices)
         missing = [i for i, unknown in zip(indices, self._references[indices, 0].isnan(), strict=True) if unknown]
-        in_threads(self._measure_untouched, self.parts(missing))
+        in_threads(self._measure_untouched, [part.indices for part in self.parts(missing)])
         return self._references[indices]
 
-    def parts(self, indices: Sequence[int]) -> list[list[int]]:
-        """The indices in groups of about equal work, one for each core; one group where threads are of no use."""
-        return [[indices[place] for place in group] for group in self._places(indices)]
+    def parts(self, indices: Sequence[int]) -> list[Part]:
+        """The indices in parts of about equal work, one for each core; one part where threads are of no use.
 
-    def scores(self, indices: Sequence[int], additions: Additions) -> Tensor:
-        """Scores [n, 2] with `additions` (layer -> [hidden_size]) at the scope's positions; differentiable in them."""
+        The first has least, and lends: who has time can help others, who has none must not keep them waiting.
+        """
+        tokens = [self._own_tokens(self.pairs[i]) for i in indices]
+        groups = balanced(tokens, workers() if self._splits else 1)
+        groups.sort(key=lambda group: sum(tokens[place] for place in group))
+        found = zip(groups, loans(len(groups)), strict=True)
+        return [Part([indices[place] for place in group], group, loan) for group, loan in found]
+
+    def scores(self, indices: Sequence[int], additions: Additions, loan: Loan | None = None) -> Tensor:
+        """Scores [n, 2] with `additions` (layer -> [hidden_size]) at the scope's positions; differentiable in them.
+
+        loan: the part's, where these are the indices of one of `parts` and the others run at the same time. It has to
+            be entered, and left after the backward pass.
+        """
         reference = self.reference(indices)
         if not additions:
             return reference  # exactly the untouched figures
         if any(addition.requires_grad for addition in additions.values()) and torch.is_grad_enabled():
-            return self._steered(indices, additions)  # the caller splits the batch, for the backward pass as well
-        places = self._places(indices)
-        found = in_threads(lambda group: self._steered([indices[place] for place in group], additions), places)
-        scores = torch.empty_like(reference)
-        for group, part in zip(places, found, strict=True):
-            scores[group] = part
+            return self._steered(indices, additions, loan)  # the caller splits it, for the backward pass as well
+
+        def of_part(part: Part) -> Tensor:
+            with part.loan:
+                return self._steered(part.indices, additions, part.loan)
+
+        parts, scores = self.parts(indices), torch.empty_like(reference)
+        for part, found in zip(parts, in_threads(of_part, parts), strict=True):
+            scores[part.places] = found
         return scores
 
     @torch.no_grad()
@@ -111,29 +138,32 @@ class PairScorer:
         found = in_threads(of_pair, self.pairs[:sample])
         return {k: float(torch.cat([norms[k] for norms in found]).median()) for k in layers}
 
-    def _places(self, indices: Sequence[int]) -> list[list[int]]:
-        pairs = [self.pairs[i] for i in indices]
-        tokens = [len(pair.prompt) - len(self.prefix) + len(pair.chosen) + len(pair.rejected) for pair in pairs]
-        return balanced(tokens, workers() if self._splits else 1)
+    def _own_tokens(self, pair: EncodedPair) -> int:
+        return len(pair.prompt) - len(self.prefix) + len(pair.chosen) + len(pair.rejected)
 
-    def _steered(self, indices: Sequence[int], additions: Additions) -> Tensor:
+    def _steered(self, indices: Sequence[int], additions: Additions, loan: Loan | None) -> Tensor:
         pairs = [self.pairs[i] for i in indices]
         if self._packed is None:
             return self._plain(pairs, additions)
         batch = self._pack(pairs)
-        return self._steered_scores(self._packed, self._states_of(indices, batch), batch, additions)
+        states = self._states_of(indices, batch)
+        return self._steered_scores(self._packed, states, batch, additions, loan if self._lends else None)
 
     def _pack(self, pairs: Sequence[EncodedPair], prefix: Sequence[int] | None = None) -> PackedBatch:
         prefix = self.prefix if prefix is None else prefix
         return pack(pairs, prefix, self.model.device, self.model.network.dtype)
 
-    def _steered_scores(self, packed: PackedModel, states: Tensor, batch: PackedBatch, additions: Additions) -> Tensor:
+    def _steered_scores(
+        self, packed: PackedModel, states: Tensor, batch: PackedBatch, additions: Additions, loan: Loan | None = None
+    ) -> Tensor:
+        if loan is not None and not loan.lends:
+            states, batch = states[:, batch.sizes[0] :], batch.without_prefix()
         if self.scope == "answer":  # only at places that predict an answer token
             where = torch.zeros(*batch.tokens.shape, 1, device=batch.places.device)
             where[0, batch.places] = 1
             additions = {layer: where * v for layer, v in additions.items()}
         with steered(packed.blocks, additions):
-            return self._totals(packed.from_states(states, batch), batch)
+            return self._totals(packed.from_states(states, batch, loan), batch)
 
     def _totals(self, last: Tensor, batch: PackedBatch) -> Tensor:
         backward = 2.5 * self._later_weights * batch.tokens.numel()  # 2 for the products, the rest for all else
@@ -181,6 +211,17 @@ class PairScorer:
         lengths = [len(answer) for _, answer in rows]
         return torch.stack([part.sum() for part in each.split(lengths)]).view(-1, 2)
 
+    def _lent_scores(
+        self, packed: PackedModel, pairs: Sequence[EncodedPair], prefix: Sequence[int], additions: Additions
+    ) -> Tensor:
+        """Scores of pairs, each a part of its own, where the first lends the others its run of the prefix."""
+        found = []
+        for pair, loan in zip(pairs, loans(len(pairs)), strict=True):
+            batch = self._pack([pair], prefix)
+            with loan:
+                found.append(self._steered_scores(packed, packed.from_tokens(batch)[0], batch, additions, loan))
+        return torch.cat(found)
+
     @torch.no_grad()
     def _packed_if_exact(self) -> tuple[PackedModel | None, str]:
         """The model run in packs, if that gives what the plain pass gives on a few tokens; else why not."""
@@ -209,6 +250,9 @@ class PairScorer:
                 same = torch.allclose(got, want, rtol=rtol, atol=atol)
                 if pairs is samples:  # the long pair is looked at once only: it takes a second
                     same &= torch.allclose(self._totals(last, batch), self._plain(pairs, {}), rtol=rtol, atol=atol)
+                    with contextlib.suppress(Exception):  # the parts can still run the prefix each
+                        lent = self._lent_scores(packed, pairs, prefix, additions)
+                        self._lends = len(self.prefix) >= LENDABLE and torch.allclose(lent, want, rtol=rtol, atol=atol)
                 if not same:
                     return None, f"{name} gives other results when packed"
             self._prefix_states = states[0, : len(prefix)].clone()

@@ -17,6 +17,7 @@ Part = TypeVar("Part")
 Result = TypeVar("Result")
 
 _here = threading.local()
+_submitting = threading.Lock()
 
 
 def workers() -> int:
@@ -42,7 +43,8 @@ def in_threads(function: Callable[[Part], Result], parts: Sequence[Part]) -> lis
         finally:
             _here.board = None
 
-    futures = [_pool(cores).submit(run, part) for part in parts]
+    with _submitting:  # parts may wait for each other, so none may queue behind another's that waits for a third
+        futures = [_pool(cores).submit(run, part) for part in parts]
     errors = [error for error in (future.exception() for future in futures) if error is not None]
     torch.set_num_threads(cores)  # torch also takes the last number set anywhere for threads that are new
     if errors:
