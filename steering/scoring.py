@@ -166,7 +166,7 @@ class PairScorer:
             return self._totals(packed.from_states(states, batch, loan), batch)
 
     def _totals(self, last: Tensor, batch: PackedBatch) -> Tensor:
-        backward = 2.5 * self._later_weights * batch.tokens.numel()  # 2 for the products, the rest for all else
+        backward = 3 * self._later_weights * batch.tokens.numel()  # 2 for the products, the rest for all else
         return batch.totals(self._head(last, batch.readout, batch.targets, backward))
 
     @torch.no_grad()
