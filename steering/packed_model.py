@@ -1,7 +1,7 @@
 """A model that runs packed batches: its own forward pass, with what it need not run left out."""
 
+import contextlib
 from collections.abc import Iterator
-from contextlib import contextmanager
 from contextvars import ContextVar
 
 import torch
@@ -15,7 +15,7 @@ from steering.intervention import observed
 from steering.loans import Loan
 from steering.models import LanguageModel, hidden_of
 from steering.packing import PackedBatch
-from steering.products import frozen_linears
+from steering.products import FrozenLinear, frozen_linears, reading
 from steering.twins import Catch, Replay, twin
 
 PACKED_ATTENTION = "steering_packed"
@@ -67,8 +67,21 @@ class PackedModel:
         finally:
             self._replay.states = None
 
+    @torch.enable_grad()
+    def skip_unread(self, states: Tensor, batch: PackedBatch) -> None:
+        """Find out which maps of the last block matter only where an answer is predicted: elsewhere, their outputs get
+        no gradient. They need not run there. (What makes keys and values is not among them.)"""
+        maps = [m for m in self.blocks[-1].modules() if isinstance(m, FrozenLinear)]
+        with contextlib.ExitStack() as stack:
+            outputs = {m: stack.enter_context(observed(m)) for m in maps}
+            last = self.from_states(states.detach().requires_grad_(), batch)
+        unread = torch.ones(batch.tokens.shape, dtype=torch.bool).index_fill(1, batch.places, False)
+        for m, found in outputs.items():
+            gradients = torch.autograd.grad((last * torch.randn_like(last)).sum(), found, retain_graph=True)
+            m.of_read = all(g.shape[:2] == unread.shape and not g[unread].any() for g in gradients)
+
     def _run(self, network: PreTrainedModel, batch: PackedBatch, loan: Loan | None = None) -> Tensor:
-        with _attending(batch, loan):
+        with _attending(batch, loan), reading(batch.places):
             network(
                 input_ids=batch.tokens,
                 attention_mask=batch.mask[..., -batch.tokens.numel() :],
@@ -82,7 +95,7 @@ class PackedModel:
 _segments: ContextVar[tuple[tuple[int, ...], list[Tensor], Loan | None]] = ContextVar("segments of the batch being run")
 
 
-@contextmanager
+@contextlib.contextmanager
 def _attending(batch: PackedBatch, loan: Loan | None) -> Iterator[None]:
     """Within this context packed attention knows the batch: its sizes, each pair's mask [1, 1, own, prefix + own]."""
     rows = batch.mask.split(batch.sizes, dim=2)

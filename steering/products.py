@@ -6,7 +6,9 @@ which takes about a millisecond and a megabyte, so only products that earn this 
 """
 
 import os
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 
 import torch
 import torch.nn.functional as F
@@ -24,6 +26,7 @@ KERNELS = "64"
 for name in ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY"):  # read by oneDNN, and PyTorch's door to it, once
     os.environ.setdefault(name, KERNELS)
 
+_read: ContextVar[Tensor | None] = ContextVar("rows that are read", default=None)
 _by_onednn = None
 with suppress(AttributeError, RuntimeError):
     if torch.backends.mkldnn.is_available():
@@ -38,10 +41,27 @@ def product(states: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tenso
 
 
 class FrozenLinear(StandIn):
-    """Stands in for a linear map whose weights have no gradient."""
+    """Stands in for a linear map whose weights have no gradient.
+
+    Attributes:
+        of_read: whether only the rows of its states [1, T, in] that are read in the end count; the others become 0.
+    """
+
+    of_read = False
 
     def forward(self, states: Tensor) -> Tensor:
-        return _Product.apply(states, self._original.weight, self._original.bias)
+        rows = _read.get() if self.of_read else None
+        return _Product.apply(states, self._original.weight, self._original.bias, rows)
+
+
+@contextmanager
+def reading(rows: Tensor) -> Iterator[None]:
+    """Within this context these rows (int64 [P]) are read in the end."""
+    token = _read.set(rows)
+    try:
+        yield
+    finally:
+        _read.reset(token)
 
 
 def frozen_linears(network: nn.Module) -> dict[nn.Module, FrozenLinear]:
@@ -52,13 +72,21 @@ def frozen_linears(network: nn.Module) -> dict[nn.Module, FrozenLinear]:
 
 class _Product(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, states: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        ctx.save_for_backward(weight)
-        return product(states, weight, bias)
+    def forward(ctx, states: Tensor, weight: Tensor, bias: Tensor | None, rows: Tensor | None) -> Tensor:
+        ctx.save_for_backward(weight, rows)
+        return _at_rows(states, weight, bias, rows)
 
     @staticmethod
-    def backward(ctx, gradient: Tensor) -> tuple[Tensor, None, None]:
-        return product(gradient, ctx.saved_tensors[0].t()), None, None
+    def backward(ctx, gradient: Tensor) -> tuple[Tensor, None, None, None]:
+        weight, rows = ctx.saved_tensors
+        return _at_rows(gradient, weight.t(), None, rows), None, None, None
+
+
+def _at_rows(states: Tensor, weight: Tensor, bias: Tensor | None, rows: Tensor | None) -> Tensor:
+    if rows is None:
+        return product(states, weight, bias)
+    found = states.new_zeros(*states.shape[:-1], len(weight))
+    return found.index_copy_(1, rows, product(states.index_select(1, rows), weight, bias))
 
 
 def _is_large(weight: Tensor) -> bool:

@@ -244,6 +244,8 @@ class PairScorer:
             for pairs, prefix in trials:
                 batch = self._pack(pairs, prefix)
                 states, last = packed.from_tokens(batch)
+                if pairs is samples:
+                    packed.skip_unread(states, batch)
                 push = torch.randn(self.model.hidden_size, generator=torch.Generator().manual_seed(0)).to(states.device)
                 additions = {self.layer: push * (states.float().norm(dim=-1).median() / push.norm())}
                 got, want = self._steered_scores(packed, states, batch, additions), self._plain(pairs, additions)

@@ -9,7 +9,7 @@ from torch import nn
 from steering import products
 from steering.encoding import encode_pairs
 from steering.pairs import Pairs
-from steering.products import FrozenLinear, frozen_linears, product
+from steering.products import FrozenLinear, frozen_linears, product, reading
 from steering.scoring import PairScorer
 from steering.training.steps import summed_gradient
 
@@ -88,3 +88,35 @@ def test_a_step_is_the_same_by_either(architecture, asked, pairs, monkeypatch):
     _, want = step()
     for ours, theirs in zip(got, want, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_only_the_rows_that_are_read(bias, asked):
+    original = nn.Linear(24, 60, bias=bias).requires_grad_(False)
+    rows, states = torch.tensor([1, 4, 5]), torch.randn(1, 9, 24, requires_grad=True)
+    upstream = torch.zeros(1, 9, 60).index_copy(1, rows, torch.randn(1, 3, 60))
+    linear = FrozenLinear(original)
+    assert not linear.of_read
+    linear.of_read = True
+    with reading(rows):
+        got = linear(states)
+    want = original(states)
+    torch.testing.assert_close(got[:, rows], want[:, rows])
+    torch.testing.assert_close(*(torch.autograd.grad(each, states, upstream)[0] for each in (got, want)))
+    assert asked == [(1, 3, 24, 60, 24), (1, 3, 60, 24, 60)]
+
+
+READ_ONLY = {
+    "llama": {"self_attn.q_proj", "self_attn.o_proj", "mlp.gate_proj", "mlp.up_proj", "mlp.down_proj"},
+    "phi3": {"self_attn.o_proj", "mlp.gate_up_proj", "mlp.down_proj"},
+    "gpt_neox": {"attention.dense", "mlp.dense_h_to_4h", "mlp.dense_4h_to_h"},
+    "mixtral": {"self_attn.q_proj", "self_attn.o_proj"},
+}
+
+
+@pytest.mark.parametrize("architecture", READ_ONLY)
+def test_the_last_block_runs_where_it_is_read(architecture, asked, pairs):
+    model = tiny_model(architecture)
+    blocks = PairScorer(model, encode_pairs(model, pairs)[1], 1)._packed.blocks
+    found = [{name for name, m in block.named_modules() if getattr(m, "of_read", False)} for block in blocks]
+    assert found[-1] == READ_ONLY[architecture] and not any(found[:-1])
