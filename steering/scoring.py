@@ -15,7 +15,7 @@ from torch import Tensor
 from steering.answer_head import AnswerHead
 from steering.encoding import EncodedPair, shared_prefix
 from steering.intervention import Additions, observed, steered
-from steering.loans import Loan, loans
+from steering.loans import Loan
 from steering.models import LanguageModel, hidden_of
 from steering.packed_model import PackedModel
 from steering.packing import PackedBatch, pack
@@ -31,11 +31,11 @@ WINDOWS = ("sliding_window", "sliding_window_size", "local_attention", "attentio
 
 
 class Part(NamedTuple):
-    """Pairs for one core, their places in the batch, and what lets the parts share the run of the prefix."""
+    """Pairs for one core, their places in the batch, and by what they share the run of the prefix, if they do."""
 
     indices: list[int]
     places: list[int]
-    loan: Loan
+    loan: Loan | None
 
 
 class PairScorer:
@@ -97,14 +97,16 @@ class PairScorer:
         tokens = [self._own_tokens(self.pairs[i]) for i in indices]
         groups = balanced(tokens, workers() if self._splits else 1)
         groups.sort(key=lambda group: sum(tokens[place] for place in group))
-        found = zip(groups, loans(len(groups)), strict=True)
-        return [Part([indices[place] for place in group], group, loan) for group, loan in found]
+        lends = self._lends and len(groups) > 1
+        return [
+            Part([indices[place] for place in group], group, Loan(number, len(groups)) if lends else None)
+            for number, group in enumerate(groups)
+        ]
 
     def scores(self, indices: Sequence[int], additions: Additions, loan: Loan | None = None) -> Tensor:
         """Scores [n, 2] with `additions` (layer -> [hidden_size]) at the scope's positions; differentiable in them.
 
-        loan: the part's, where these are the indices of one of `parts` and the others run at the same time. It has to
-            be entered, and left after the backward pass.
+        loan: the part's, where these are the indices of one of `parts`, and all run under `in_threads`, in this order.
         """
         reference = self.reference(indices)
         if not additions:
@@ -113,8 +115,7 @@ class PairScorer:
             return self._steered(indices, additions, loan)  # the caller splits it, for the backward pass as well
 
         def of_part(part: Part) -> Tensor:
-            with part.loan:
-                return self._steered(part.indices, additions, part.loan)
+            return self._steered(part.indices, additions, part.loan)
 
         parts, scores = self.parts(indices), torch.empty_like(reference)
         for part, found in zip(parts, in_threads(of_part, parts), strict=True):
@@ -146,8 +147,7 @@ class PairScorer:
         if self._packed is None:
             return self._plain(pairs, additions)
         batch = self._pack(pairs)
-        states = self._states_of(indices, batch)
-        return self._steered_scores(self._packed, states, batch, additions, loan if self._lends else None)
+        return self._steered_scores(self._packed, self._states_of(indices, batch), batch, additions, loan)
 
     def _pack(self, pairs: Sequence[EncodedPair], prefix: Sequence[int] | None = None) -> PackedBatch:
         prefix = self.prefix if prefix is None else prefix
@@ -215,12 +215,12 @@ class PairScorer:
         self, packed: PackedModel, pairs: Sequence[EncodedPair], prefix: Sequence[int], additions: Additions
     ) -> Tensor:
         """Scores of pairs, each a part of its own, where the first lends the others its run of the prefix."""
-        found = []
-        for pair, loan in zip(pairs, loans(len(pairs)), strict=True):
-            batch = self._pack([pair], prefix)
-            with loan:
-                found.append(self._steered_scores(packed, packed.from_tokens(batch)[0], batch, additions, loan))
-        return torch.cat(found)
+
+        def of_pair(number: int) -> Tensor:
+            batch, loan = self._pack([pairs[number]], prefix), Loan(number, len(pairs))
+            return self._steered_scores(packed, packed.from_tokens(batch)[0], batch, additions, loan)
+
+        return torch.cat(in_threads(of_pair, range(len(pairs))))
 
     @torch.no_grad()
     def _packed_if_exact(self) -> tuple[PackedModel | None, str]:
@@ -252,9 +252,10 @@ class PairScorer:
                 same = torch.allclose(got, want, rtol=rtol, atol=atol)
                 if pairs is samples:  # the long pair is looked at once only: it takes a second
                     same &= torch.allclose(self._totals(last, batch), self._plain(pairs, {}), rtol=rtol, atol=atol)
-                    with contextlib.suppress(Exception):  # the parts can still run the prefix each
-                        lent = self._lent_scores(packed, pairs, prefix, additions)
-                        self._lends = len(self.prefix) >= LENDABLE and torch.allclose(lent, want, rtol=rtol, atol=atol)
+                    if self._splits and workers() > 1 and len(self.prefix) >= LENDABLE:
+                        with contextlib.suppress(Exception):  # each part can still run the prefix
+                            lent = self._lent_scores(packed, pairs, prefix, additions)
+                            self._lends = torch.allclose(lent, want, rtol=rtol, atol=atol)
                 if not same:
                     return None, f"{name} gives other results when packed"
             self._prefix_states = states[0, : len(prefix)].clone()

@@ -34,17 +34,21 @@ def in_threads(function: Callable[[Part], Result], parts: Sequence[Part]) -> lis
         return [function(part) for part in parts]
     cores, grads, board = torch.get_num_threads(), torch.is_grad_enabled(), _Board()
 
-    def run(part: Part) -> Result:
+    def run(number: int) -> Result:
         _become_worker(max(1, cores // len(parts)))
-        _here.board = board
+        _here.board, _here.part, error = board, number, None
         try:
             with torch.set_grad_enabled(grads):
-                return function(part)
+                return function(parts[number])
+        except BaseException as problem:
+            error = problem
+            raise
         finally:
             _here.board = None
+            board.leave(number, error)
 
-    with _submitting:  # parts may wait for each other, so none may queue behind another's that waits for a third
-        futures = [_pool(cores).submit(run, part) for part in parts]
+    with _submitting:  # parts may wait for each other: those of one batch must not queue behind some of another that do
+        futures = [_pool(cores).submit(run, number) for number in range(len(parts))]
     errors = [error for error in (future.exception() for future in futures) if error is not None]
     torch.set_num_threads(cores)  # torch also takes the last number set anywhere for threads that are new
     if errors:
@@ -111,7 +115,7 @@ def shared(task: Callable[[int], Result], count: int, cost: float = 1, after: fl
     try:
         for number in range(count):
             while number not in own.done:
-                board.work(own, number)
+                board.work(own, lambda number=number: number in own.done)
             result, error = own.done.pop(number)
             if error is not None:
                 raise error
@@ -120,6 +124,19 @@ def shared(task: Callable[[int], Result], count: int, cost: float = 1, after: fl
         own.begun = count  # nobody begins what nobody will take
     while board.work(own):
         pass
+
+
+def give(number: int, what: object) -> None:
+    """Lay something down for the other parts that run at the same time; see `taken`."""
+    _here.board.give((_here.part, number), what)
+
+
+def taken(number: int, part: int) -> object:
+    """What that part gives under this number. Until it has, its shared tasks and those of others are done here.
+
+    Raises what the part ended with if it ended before.
+    """
+    return _here.board.taken((part, number))
 
 
 class _Tasks:
@@ -136,26 +153,50 @@ class _Tasks:
 
 
 class _Board:
-    """Where the parts of one `in_threads` put up their shared tasks."""
+    """Where the parts of one `in_threads` put up their shared tasks, and what they give each other."""
 
     def __init__(self) -> None:
         self._open: list[_Tasks] = []
+        self._given: dict[tuple[int, int], object] = {}
+        self._left: dict[int, BaseException | None] = {}
         self._changed = threading.Condition()
 
     def put_up(self, tasks: _Tasks) -> None:
         with self._changed:
             self._open.append(tasks)
+            self._changed.notify_all()
 
-    def work(self, own: _Tasks, wanted: int | None = None) -> bool:
+    def give(self, key: tuple[int, int], what: object) -> None:
+        with self._changed:
+            self._given[key] = what
+            self._changed.notify_all()
+
+    def taken(self, key: tuple[int, int]) -> object:
+        def decided() -> bool:
+            return key in self._given or key[0] in self._left
+
+        nothing = _Tasks(lambda _: None, 0, 0, 0)
+        while not decided():
+            self.work(nothing, decided)
+        if key not in self._given:
+            raise self._left[key[0]] or RuntimeError("A part of the batch ended without giving what another waits for.")
+        return self._given[key]
+
+    def leave(self, part: int, error: BaseException | None) -> None:
+        with self._changed:
+            self._left[part] = error
+            self._changed.notify_all()
+
+    def work(self, own: _Tasks, wanted: Callable[[], bool] | None = None) -> bool:
         """Do the next task of the part that has most left, if that is sooner done so, or else the next of one's own.
 
-        Where there is neither: False, after a wait for the task wanted, if another part is at it.
+        Where there is neither: False, after a wait for a change, if what is wanted is not yet so.
         """
         with self._changed:
             self._open = [each for each in self._open if each.begun < each.count]
             gains = [each for each in self._open if each is own or own.left + each.cost < each.left]
             if not gains:
-                while wanted is not None and wanted not in own.done:
+                if wanted is not None and not wanted():
                     self._changed.wait()
                 return False
             chosen = max(gains, key=lambda each: each.left)

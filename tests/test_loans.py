@@ -1,15 +1,16 @@
 """Parts that share the run of the prefix: the same numbers as without, and nobody waits for ever."""
 
 import threading
+import time
 
 import pytest
 import torch
 from tiny_models import ARCHITECTURES, PLAIN, tiny_model
 
 from steering.encoding import EncodedPair, encode_pairs
-from steering.loans import loans
 from steering.packed_model import PackedModel
 from steering.scoring import PairScorer
+from steering.threads import give, in_threads, shared, taken
 from steering.training.steps import summed_gradient
 
 OWN_ATTENTION = {"falcon", "gemma2", "gpt_oss", *PLAIN}
@@ -62,10 +63,12 @@ def test_the_prefix_is_run_once(tiny, pairs, cores, monkeypatch):
 
 
 @pytest.mark.parametrize("length", [0, 7, 8])
-def test_a_short_prefix_is_not_worth_the_waiting(length, tiny):
+def test_a_short_prefix_is_not_worth_the_waiting(length, tiny, cores):
     head = tuple(range(3, 3 + length))
     scorer = PairScorer(tiny, [EncodedPair((*head, 30 + i, 9), (5, 6), (7,)) for i in range(2)], 1)
     assert len(scorer.prefix) == length and scorer.fast and scorer._lends == (length == 8)
+    assert [part.loan is not None for part in scorer.parts([0, 1])] == [length == 8] * 2
+    assert [part.loan for part in scorer.parts([0])] == [None]  # no other part to share with
 
 
 @pytest.mark.parametrize("broken", [0, 1])
@@ -106,9 +109,29 @@ def test_many_batches_at_once(tiny, pairs, cores):
     assert len(found) == 30 and all(torch.equal(each, wanted) for each in found)
 
 
-def test_a_part_that_ends_without_what_it_owes():
-    lender, borrower = loans(2)
-    with borrower:
-        pass
-    with lender, pytest.raises(RuntimeError, match="ended"):
-        lender(torch.ones(2, requires_grad=True) * 1).sum().backward()
+def test_what_was_promised_and_never_given_is_an_error(cores):
+    def part(number):
+        return taken(0, 0) if number else None
+
+    with pytest.raises(RuntimeError, match="ended without"):
+        in_threads(part, range(cores))
+
+
+def test_who_waits_does_the_shared_tasks_of_others(cores):
+    """The last part shares tasks, and gives only when all of them are done: by those that wait for it."""
+    done_by = []
+
+    def part(number):
+        if number < cores - 1:
+            return taken(0, cores - 1)
+
+        def task(which):
+            time.sleep(0.01)
+            done_by.append(threading.get_ident())
+
+        for _ in shared(task, 20):
+            pass
+        give(0, "all done")
+
+    assert in_threads(part, range(cores)) == ["all done"] * (cores - 1) + [None]
+    assert len(done_by) == 20 and len(set(done_by)) == cores

@@ -10,7 +10,6 @@ from transformers import get_cosine_schedule_with_warmup
 
 from steering.errors import SteeringError
 from steering.evaluation.preference import PreferenceResult, preference_scores, results, score_gap
-from steering.loans import Loan
 from steering.processes import Processes
 from steering.scoring import PairScorer, Part
 from steering.threads import in_threads
@@ -157,16 +156,13 @@ def summed_gradient(
     machine's cores, each of which goes forward and backward on its own.
     """
 
-    def of_part(share: Part) -> Tensor:
-        with share.loan:
-            return of_pairs(share.indices, share.loan)
-
-    def of_pairs(part: Sequence[int], loan: Loan) -> Tensor:
+    def of_part(its: Part) -> Tensor:
+        part = its.indices
         leaves = {k: v.detach().requires_grad_() for k, v in vectors.items()}
         figures = torch.zeros(2, device=scorer.model.device)
         untouched = scorer.reference(part)
         for d in signs:  # one direction after the other: only one is in memory at a time
-            steered = scorer.scores(part, {k: d * v for k, v in leaves.items()}, loan)
+            steered = scorer.scores(part, {k: d * v for k, v in leaves.items()}, its.loan)
             loss = bipo_loss(gap(steered, part, weights) - gap(untouched, part, weights), d, beta).sum()
             loss.backward()
             moved = steered.detach() - untouched
