@@ -103,7 +103,7 @@ def test_only_the_rows_that_are_read(bias, asked):
     want = original(states)
     torch.testing.assert_close(got[:, rows], want[:, rows])
     torch.testing.assert_close(*(torch.autograd.grad(each, states, upstream)[0] for each in (got, want)))
-    assert asked == [(1, 3, 24, 60, 24), (1, 3, 60, 24, 60)]
+    assert not asked
 
 
 READ_ONLY = {
