@@ -93,9 +93,9 @@ def test_a_run_spends_the_tokens_that_are_predicted(settings, tiny, pairs, monke
         lengths = Lengths.of(scorer.pairs)
         return lengths.prefix + sum(lengths.own[i] for i in indices)
 
-    def counted_scores(scorer, indices, additions):
+    def counted_scores(scorer, indices, additions, *loan):
         spent["step" if torch.is_grad_enabled() else "scoring"] += tokens(scorer, indices)
-        return scores(scorer, indices, additions)
+        return scores(scorer, indices, additions, *loan)
 
     def counted_reference(scorer, indices):
         if new := set(indices) - seen.setdefault(scorer, set()):
