@@ -14,6 +14,7 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from steering.intervention import observed
 from steering.loans import Loan
 from steering.models import LanguageModel, hidden_of
+from steering.norms import frozen_norms
 from steering.packing import PackedBatch
 from steering.products import FrozenLinear, frozen_linears, reading
 from steering.twins import Catch, Replay, twin
@@ -34,7 +35,8 @@ class PackedModel:
         self.layer = layer
         head = model.network.get_output_embeddings()
         self._catch = Catch(head)
-        self._whole = twin(model.network, {**frozen_linears(model.network), head: self._catch})
+        network = model.network
+        self._whole = twin(network, {**frozen_linears(network), **frozen_norms(network), head: self._catch})
         for config in {id(m.config): m.config for m in self._whole.modules() if hasattr(m, "config")}.values():
             if getattr(config, "_attn_implementation", None) == "sdpa":
                 config._attn_implementation = PACKED_ATTENTION
