@@ -2,8 +2,8 @@
 
 Two cores that share one matrix product wait for each other after each of thousands of small operations; when another
 program holds one of the cores for a moment, both stand still. Two halves of a batch need each other at the end of a
-step, and before only where one `give`s what the other would have to work out again (see `loans`). Halves are never quite
-equal, so a part that has less to do takes over some of another's `shared` tasks.
+step, and before only where one `give`s what the other would have to work out again (see `loans`). Halves are never
+quite equal, so a part that has less to do takes over some of another's `shared` tasks.
 """
 
 import threading
