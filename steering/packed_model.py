@@ -71,16 +71,21 @@ class PackedModel:
 
     @torch.enable_grad()
     def skip_unread(self, states: Tensor, batch: PackedBatch) -> None:
-        """Find out which maps of the last block matter only where an answer is predicted: elsewhere, their outputs get
-        no gradient. They need not run there. (What makes keys and values is not among them.)"""
+        """Find out which maps of the last block matter only where an answer is predicted, and leave them out elsewhere.
+
+        Their outputs get no gradient from anywhere else. (What makes keys and values is not among them.)
+        """
         maps = [m for m in self.blocks[-1].modules() if isinstance(m, FrozenLinear)]
+        if not maps:
+            return
         with contextlib.ExitStack() as stack:
             outputs = {m: stack.enter_context(observed(m)) for m in maps}
             last = self.from_states(states.detach().requires_grad_(), batch)
-        unread = torch.ones(batch.tokens.shape, dtype=torch.bool).index_fill(1, batch.places, False)
+        anyhow = torch.randn(last.shape, generator=torch.Generator().manual_seed(0)).to(last)
+        read = torch.zeros(batch.tokens.shape, dtype=torch.bool, device=last.device).index_fill(1, batch.places, True)
         for m, found in outputs.items():
-            gradients = torch.autograd.grad((last * torch.randn_like(last)).sum(), found, retain_graph=True)
-            m.of_read = all(g.shape[:2] == unread.shape and not g[unread].any() for g in gradients)
+            gradients = torch.autograd.grad((last * anyhow).sum(), found, retain_graph=True)
+            m.of_read = all(g.shape[:2] == read.shape and not g[~read].any() for g in gradients)
 
     def _run(self, network: PreTrainedModel, batch: PackedBatch, loan: Loan | None = None) -> Tensor:
         with _attending(batch, loan), reading(batch.places):
