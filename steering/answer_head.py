@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from transformers.modeling_outputs import BaseModelOutputWithPast
 
 from steering.models import LanguageModel
-from steering.products import product
+from steering.products import Arranged, product
 from steering.threads import shared
 from steering.twins import Catch, StandIn, twin
 
@@ -29,8 +29,9 @@ class AnswerHead:
     Taken off and tried out on a few tokens when made. A model whose head cannot be taken off gives whole logits.
     """
 
-    def __init__(self, model: LanguageModel) -> None:
+    def __init__(self, model: LanguageModel, arranged: Arranged | None = None) -> None:
         self.network = network = model.network
+        self._arranged = arranged
         self._linear = self._takes_off = False
         with contextlib.suppress(Exception):  # whatever way an architecture has to refuse
             base, self._head = network.base_model, network.get_output_embeddings()
@@ -47,7 +48,8 @@ class AnswerHead:
         """
         rows, targets = rows.to(states.device), targets.to(states.device)
         if self._linear:
-            return SlicedLogProbabilities.apply(states, self._head.weight, self._head.bias, rows, targets, after)
+            head = self._head
+            return SlicedLogProbabilities.apply(states, head.weight, head.bias, rows, targets, after, self._arranged)
         return ChunkedLogProbabilities.apply(states, self._logits, rows, targets)
 
     def after_tokens(self, tokens: Tensor, attention: Tensor, where: Tensor, targets: Tensor) -> Tensor:
@@ -64,6 +66,13 @@ class AnswerHead:
         states = self._catch.release()
         states = states[where.to(states.device)]
         return self(states, torch.arange(len(states)), targets)
+
+    def matrices(self) -> list[Tensor]:
+        """Those by which a step multiplies: every slice of the vocabulary [words, hidden_size], and its transpose."""
+        if not self._linear:
+            return []
+        slices = self._head.weight.split(VOCABULARY_SLICE)
+        return [matrix for words in slices for matrix in (words, words.t())]
 
     def _logits(self, states: Tensor) -> Tensor:
         """[P, vocabulary], by everything the model does after its last hidden states."""
@@ -109,7 +118,14 @@ class SlicedLogProbabilities(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx, states: Tensor, weight: Tensor, bias: Tensor | None, rows: Tensor, targets: Tensor, after: float = 0
+        ctx,
+        states: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        rows: Tensor,
+        targets: Tensor,
+        after: float = 0,
+        arranged: Arranged | None = None,
     ) -> Tensor:
         wanted = ctx.needs_input_grad[0]
 
@@ -117,13 +133,13 @@ class SlicedLogProbabilities(torch.autograd.Function):
             """Of some words: maximum [P, 1], sum [P, 1] and, if wanted, sum of weights [P, hidden_size]."""
             own = slice(number * VOCABULARY_SLICE, (number + 1) * VOCABULARY_SLICE)
             words = weight[own]
-            logits = product(states, words, None if bias is None else bias[own]).float()
+            logits = product(states, words, None if bias is None else bias[own], arranged).float()
             highest = logits.amax(dim=1, keepdim=True)
             shares = logits.sub_(highest).exp_()
             return (
                 highest,
                 shares.sum(dim=1, keepdim=True),
-                product(shares.to(words.dtype), words.t()) if wanted else None,
+                product(shares.to(words.dtype), words.t(), None, arranged) if wanted else None,
             )
 
         count = len(states)
@@ -152,7 +168,7 @@ class SlicedLogProbabilities(torch.autograd.Function):
         mean, named, rows = ctx.saved_tensors
         weights = torch.zeros(len(mean), 1, device=mean.device).index_add(0, rows, gradient[:, None])
         back = (-weights * mean).index_add(0, rows, gradient[:, None] * named.float())
-        return back.to(ctx.dtype), None, None, None, None, None
+        return back.to(ctx.dtype), None, None, None, None, None, None
 
 
 class ChunkedLogProbabilities(torch.autograd.Function):

@@ -16,7 +16,7 @@ from steering.loans import Loan
 from steering.models import LanguageModel, hidden_of
 from steering.norms import frozen_norms
 from steering.packing import PackedBatch
-from steering.products import FrozenLinear, frozen_linears, reading
+from steering.products import Arranged, FrozenLinear, frozen_linears, reading
 from steering.twins import Catch, Replay, twin
 
 PACKED_ATTENTION = "steering_packed"
@@ -31,12 +31,12 @@ class PackedModel:
         blocks: what to steer in a run from stored states; blocks 0..k are stand-ins.
     """
 
-    def __init__(self, model: LanguageModel, layer: int) -> None:
+    def __init__(self, model: LanguageModel, layer: int, arranged: Arranged | None = None) -> None:
         self.layer = layer
         head = model.network.get_output_embeddings()
         self._catch = Catch(head)
         network = model.network
-        self._whole = twin(network, {**frozen_linears(network), **frozen_norms(network), head: self._catch})
+        self._whole = twin(network, {**frozen_linears(network, arranged), **frozen_norms(network), head: self._catch})
         for config in {id(m.config): m.config for m in self._whole.modules() if hasattr(m, "config")}.values():
             if getattr(config, "_attn_implementation", None) == "sdpa":
                 config._attn_implementation = PACKED_ATTENTION
@@ -86,6 +86,12 @@ class PackedModel:
         for m, found in outputs.items():
             gradients = torch.autograd.grad((last * anyhow).sum(), found, retain_graph=True)
             m.of_read = all(g.shape[:2] == read.shape and not g[~read].any() for g in gradients)
+
+    @property
+    def later_maps(self) -> list[FrozenLinear]:
+        """The linear maps of the blocks after k that have stand-ins and run at every token."""
+        maps = (m for block in self.blocks[self.layer + 1 :] for m in block.modules() if isinstance(m, FrozenLinear))
+        return [m for m in maps if not m.of_read]
 
     def _run(self, network: PreTrainedModel, batch: PackedBatch, loan: Loan | None = None) -> Tensor:
         with _attending(batch, loan), reading(batch.places):

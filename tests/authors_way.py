@@ -2,11 +2,22 @@
 
 import math
 import random
+from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from transformers import get_cosine_schedule_with_warmup
 
 SYSTEM = "You are a helpful, honest and concise assistant."
+
+
+class Step(NamedTuple):
+    batch: list[int]
+    loss: float
+    sign: float
+    gradient_norm: float
+    vector: torch.Tensor
+    """[hidden_size], after the step."""
 
 
 def authors_run(
@@ -25,11 +36,12 @@ def authors_run(
     beta,
     warmup_steps,
     schedule_epochs=None,
+    unused_loss=True,
 ):
-    """Two copies of the model, four padded forward passes a step, as CaoYuanpu/BiPO runs them.
+    """Every `Step` of a run as of CaoYuanpu/BiPO's trainer: chosen and rejected as one padded batch through two models.
 
-    `block` is the steered block of `policy`; `reader` the tokenizer. Returns the vector [hidden_size], and (loss, sign,
-    gradient norm) of every step.
+    `block` is the steered block of `policy`; `reader` the tokenizer. `unused_loss` stands for the language-modelling
+    loss over all logits of the chosen half that each pass of the authors' works out and nothing uses.
     """
     v, sign = torch.nn.Parameter(torch.zeros(hidden_size)), 0.0
 
@@ -45,12 +57,16 @@ def authors_run(
         labels = [[-100] * len(prompt) + answer + [-100] * (width - len(prompt + answer)) for prompt, answer in rows]
         return torch.tensor(tokens), torch.tensor(mask), torch.tensor(labels)
 
-    def log_p(network, rows):
+    def log_ratio(network, rows):
+        """log p(chosen) - log p(rejected) of each pair; the chosen are the first half of the rows."""
         tokens, mask, labels = padded(rows)
-        logits = network(input_ids=tokens, attention_mask=mask).logits[:, :-1].log_softmax(-1)
-        labels = labels[:, 1:]
-        each = logits.gather(2, labels.clamp_min(0)[:, :, None])[:, :, 0]
-        return (each * (labels != -100)).sum(-1)
+        logits = network(input_ids=tokens, attention_mask=mask, use_cache=False).logits[:, :-1]
+        labels, pairs = labels[:, 1:], len(rows) // 2
+        each = logits.log_softmax(-1).gather(2, labels.clamp_min(0)[:, :, None])[:, :, 0]
+        chosen, rejected = (each * (labels != -100)).sum(-1).split(pairs)
+        if unused_loss:
+            F.cross_entropy(logits[:pairs].flatten(0, 1), labels[:pairs].flatten())
+        return chosen - rejected
 
     def ids(pair, answer):
         messages = [{"role": "system", "content": SYSTEM}, {"role": "user", "content": pair.prompt}]
@@ -60,26 +76,25 @@ def authors_run(
     optimizer = torch.optim.AdamW([v], lr=learning_rate, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0)
     horizon = math.ceil(len(pairs) / batch_size) * (schedule_epochs or epochs)
     schedule = get_cosine_schedule_with_warmup(optimizer, warmup_steps, horizon)
-    order, signs, steps = torch.Generator().manual_seed(seed), random.Random(seed), []
+    order, signs = torch.Generator().manual_seed(seed), random.Random(seed)
     handle = block.register_forward_hook(add)
     try:
         for _ in range(epochs):
             for batch in torch.randperm(len(pairs), generator=order).split(batch_size):
-                sign = signs.choice([-1.0, 1.0])
-                chosen = [ids(pairs[i], pairs[i].chosen) for i in batch.tolist()]
-                rejected = [ids(pairs[i], pairs[i].rejected) for i in batch.tolist()]
+                batch, sign = batch.tolist(), signs.choice([-1.0, 1.0])
+                chosen = [ids(pairs[i], pairs[i].chosen) for i in batch]
+                rejected = [ids(pairs[i], pairs[i].rejected) for i in batch]
                 with torch.no_grad():
-                    reference_ratio = log_p(reference, chosen) - log_p(reference, rejected)
-                logits = log_p(policy, chosen) - log_p(policy, rejected) - reference_ratio
+                    base = log_ratio(reference, chosen + rejected)
+                logits = log_ratio(policy, chosen + rejected) - base
                 if sign < 0:
                     logits = -logits
-                loss = -torch.nn.functional.logsigmoid(beta * logits).mean()
+                loss = -F.logsigmoid(beta * logits).mean()
                 optimizer.zero_grad()
                 loss.backward()
                 norm = torch.nn.utils.clip_grad_norm_([v], 1.0)
                 optimizer.step()
                 schedule.step()
-                steps.append((loss.item(), sign, norm.item()))
+                yield Step(batch, loss.item(), sign, norm.item(), v.detach().clone())
     finally:
         handle.remove()
-    return v.detach(), steps

@@ -6,12 +6,15 @@ import torch.nn.functional as F
 from tiny_models import ARCHITECTURES, tiny_model
 from torch import nn
 
-from steering import products
+from steering import answer_head, products
 from steering.encoding import encode_pairs
 from steering.pairs import Pairs
-from steering.products import FrozenLinear, frozen_linears, product, reading
+from steering.processes import Processes
+from steering.products import Arranged, FrozenLinear, frozen_linears, product, reading
 from steering.scoring import PairScorer
-from steering.training.steps import summed_gradient
+from steering.training.settings import BiPOSettings
+from steering.training.state import RunState
+from steering.training.steps import Trainer, summed_gradient
 
 
 @pytest.fixture
@@ -68,6 +71,61 @@ def test_what_does_not_pay_goes_the_usual_way(asked, monkeypatch):
     assert not frozen_linears(nn.Linear(24, 60))
 
 
+@pytest.mark.parametrize("bias", [True, False])
+def test_a_matrix_arranged_ahead_gives_the_same(bias, asked):
+    original, arranged = nn.Linear(96, 160, bias=bias).requires_grad_(False), Arranged()
+    for matrix in (original.weight, original.weight.t()):
+        arranged.add(matrix)
+        assert arranged(matrix).is_mkldnn and arranged(matrix) is arranged(matrix)
+    other = original.weight[:80]
+    assert arranged(other) is other
+    for rows in (1, 9, 300):
+        states, upstream = torch.randn(1, rows, 96, requires_grad=True), torch.randn(1, rows, 160)
+        got, want = FrozenLinear(original, arranged)(states), original(states)
+        torch.testing.assert_close(got, want)
+        torch.testing.assert_close(*(torch.autograd.grad(each, states, upstream)[0] for each in (got, want)))
+    assert len(asked) == 6
+
+
+def test_arranged_matrices_stay_within_their_budget(asked, monkeypatch):
+    monkeypatch.setattr(products, "ARRANGED_BYTES", 100 * 4)
+    arranged, matrices = Arranged(), [torch.randn(*shape) for shape in ((8, 8), (8, 8), (4, 8))]
+    for matrix in matrices:
+        arranged.add(matrix)
+    assert [arranged(matrix).is_mkldnn for matrix in matrices] == [True, False, True]
+    half = torch.randn(2, 2).bfloat16()
+    arranged.add(half)
+    assert arranged(half) is half
+
+
+def test_without_a_way_to_arrange_matrices_stay_as_they_are(asked, monkeypatch):
+    def broken(weight, rows):
+        return products.torch.ops.mkldnn._reorder_linear_weight(weight + 1, rows)
+
+    weight = torch.randn(60, 24)
+    for way in (None, broken):
+        products._can_arrange.cache_clear()
+        monkeypatch.setattr(products, "_arrange", way)
+        arranged = Arranged()
+        arranged.add(weight)
+        assert arranged(weight) is weight
+    products._can_arrange.cache_clear()
+
+
+def test_training_arranges_what_it_multiplies_by(asked, pairs):
+    model = tiny_model("llama")
+    scorer = PairScorer(model, encode_pairs(model, pairs)[1], 0)
+    state = RunState.at_zero([0], [1.0], model.hidden_size)
+    settings = BiPOSettings().filled_in([0], len(pairs), state.norms, model.hidden_size)
+    Trainer(scorer, len(pairs), settings, state, Processes())
+    maps = scorer._packed.later_maps
+    assert len(maps) > 7  # more than the last block's, which runs where it is read
+    for m in maps:
+        assert scorer._arranged(m.weight).is_mkldnn and scorer._arranged(m.weight.t()).is_mkldnn
+    words = model.network.get_output_embeddings().weight
+    assert scorer._arranged(words[: answer_head.VOCABULARY_SLICE]).is_mkldnn
+
+
 def test_nothing_to_multiply(asked):
     assert product(torch.randn(0, 24), torch.randn(60, 24)).shape == (0, 60)
 
@@ -79,6 +137,7 @@ def test_a_step_is_the_same_by_either(architecture, asked, pairs, monkeypatch):
 
     def step():
         scorer = PairScorer(model, encoded, 1)
+        scorer.arrange_weights()
         return scorer, summed_gradient(scorer, [0, 1, 2], {1: torch.full((model.hidden_size,), 0.1)}, (1.0,), beta=0.1)
 
     scorer, got = step()

@@ -35,6 +35,7 @@ class Trainer:
         self.scorer, self.settings, self.state, self.processes = scorer, settings, state, processes
         self.held_out = range(training, len(scorer.pairs))
         self._before: dict[int, Tensor] = {}
+        scorer.arrange_weights()
         device = scorer.model.device
         lengths = [[len(pair.chosen), len(pair.rejected)] for pair in scorer.pairs]
         self._weights = torch.tensor(lengths, device=device, dtype=torch.float32) ** settings.length_weight

@@ -1,11 +1,12 @@
 """Training speed: the authors' way, our plain path and our fast path, on the same model and pairs, in one run.
 
-    python -m tests.benchmarks.training [PAIRS] [--count 32] [--layer 14] [--batch-size 4] [--json]
+    python -m tests.benchmarks.training [PAIRS] [--count 32] [--layer 14] [--batch-size 4] [--lean-authors] [--json]
 
-One epoch each, same order, same signs; the results are asserted equal (every loss within 1e-3, cosine of the vectors at
-least 0.9999) before any time is told. The fast path's first epoch also fills its cache; later epochs are run on it. The
-share of this machine's matrix-multiply peak counts necessary operations only, and the peak is measured between the
-steps, because a shared machine is now faster and now slower.
+One epoch each, same order, same signs. The four take every step in turn, so that a machine that is now faster and now
+slower is so for all of them. The fast path's first epoch also fills its cache; its later epochs are its step with
+everything cached. No figure is told unless the results are equal (every loss within 1e-3, cosine of the vectors at
+least 0.9999). The share of this machine's matrix-multiply peak counts necessary operations only; the peak is measured
+between the steps.
 """
 
 import argparse
@@ -14,6 +15,8 @@ import json
 import platform
 import statistics
 import time
+from collections import defaultdict
+from functools import partial
 
 import torch
 
@@ -25,6 +28,13 @@ from steering.training import training_run
 from steering.training.steps import summed_gradient
 from tests.authors_way import authors_run
 
+AUTHORS, PLAIN, FIRST, LATER = (
+    "the authors' way",
+    "our plain path",
+    "our fast path, first epoch",
+    "our fast path, later epochs",
+)
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -32,40 +42,14 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=32)
     parser.add_argument("--layer", type=int, default=14)
     parser.add_argument("--batch-size", type=int, default=4)
+    parser.add_argument("--lean-authors", action="store_true", help="without the loss their code leaves unused")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     model, pairs = load_model(), read_pairs(options.pairs)[: options.count]
-    settings = {"seed": 0, "batch_size": options.batch_size, "epochs": 1, "learning_rate": 0.03, "beta": 0.1}
+    seconds, flops, peak = measured(model, pairs, options.layer, options.batch_size, not options.lean_authors)
 
-    policy, reference = copy.deepcopy(model.network), copy.deepcopy(model.network)
-    began = time.perf_counter()
-    wanted, steps = authors_run(
-        policy,
-        reference,
-        policy.get_submodule(model.blocks_path)[options.layer],
-        model.tokenizer,
-        pairs,
-        hidden_size=model.hidden_size,
-        end_of_turn=model.prompts.end_of_turn,
-        warmup_steps=1,
-        **settings,
-    )
-    seconds = {"the authors' way": (time.perf_counter() - began) / len(steps)}
-    del policy, reference
-    for name, fast in (("our plain path", False), ("our fast path, first epoch", True)):
-        began = time.perf_counter()
-        *reports, done = training_run(
-            model, pairs, Pairs.of([]), layer=options.layer, warmup_steps=1, fast=fast, keep_best=False, **settings
-        )
-        seconds[name] = (time.perf_counter() - began) / len(steps)
-        losses = [report.loss for report in reports if report.loss is not None]
-        worst = max(abs(ours - theirs) for ours, (theirs, *_) in zip(losses, steps, strict=True))
-        cosine = float(torch.cosine_similarity(done.vector.directions[options.layer], wanted, dim=0))
-        assert worst < 1e-3 and cosine > 0.9999, (name, worst, cosine)
-    seconds["our fast path, later epochs"], flops, peak = later_epoch(model, pairs, options.layer, options.batch_size)
-
-    ratios = {name: seconds["the authors' way"] / value for name, value in seconds.items()}
-    share = flops / seconds["our fast path, later epochs"] / peak
+    ratios = {name: seconds[AUTHORS] / value for name, value in seconds.items()}
+    share = flops / seconds[LATER] / peak
     if options.json:
         print(json.dumps({"seconds_per_step": seconds, "ratios": ratios, "peak_gflops": peak / 1e9, "share": share}))
         return
@@ -76,23 +60,64 @@ def main() -> None:
     print(f"matrix-multiply peak {peak / 1e9:.0f} GFLOP/s; a later-epoch step reaches {100 * share:.0f} % of it")
 
 
-def later_epoch(model, pairs, layer, batch_size) -> tuple[float, float, float]:
-    """Of a step with everything cached: seconds and necessary operations; and the matrix-multiply peak meanwhile."""
+def measured(model, pairs, layer, batch_size, unused_loss) -> tuple[dict[str, float], float, float]:
+    """Seconds a step of each way; a later step's necessary operations; and the matrix-multiply peak meanwhile."""
+    settings = {"seed": 0, "batch_size": batch_size, "epochs": 1, "learning_rate": 0.03, "beta": 0.1, "warmup_steps": 1}
+    policy, reference = copy.deepcopy(model.network), copy.deepcopy(model.network)
+    authors = authors_run(
+        policy,
+        reference,
+        policy.get_submodule(model.blocks_path)[layer],
+        model.tokenizer,
+        pairs,
+        hidden_size=model.hidden_size,
+        end_of_turn=model.prompts.end_of_turn,
+        unused_loss=unused_loss,
+        **settings,
+    )
+    ours = {
+        name: training_run(model, pairs, Pairs.of([]), layer=layer, fast=fast, keep_best=False, **settings)
+        for name, fast in ((PLAIN, False), (FIRST, True))
+    }
     _, encoded = encode_pairs(model, pairs)
     scorer = PairScorer(model, encoded, layer)
-    batches = [range(i, min(i + batch_size, len(pairs))) for i in range(0, len(pairs), batch_size)]
+    scorer.arrange_weights()
     vectors = {layer: torch.full((model.hidden_size,), 0.1)}
-    for batch in batches:
-        scorer.reference(batch)
-    summed_gradient(scorer, batches[0], vectors, (1.0,), beta=0.1)
-    spent, peaks = 0.0, []
-    for batch in batches:
-        peaks.append(matrix_multiply_peak())
-        began = time.perf_counter()
+
+    def later_step(batch) -> None:
         summed_gradient(scorer, batch, vectors, (1.0,), beta=0.1)
-        spent += time.perf_counter() - began
-    operations = sum(necessary_operations(model, layer, [encoded[i] for i in batch]) for batch in batches)
-    return spent / len(batches), operations / len(batches), statistics.median(peaks)
+
+    later_step(range(min(batch_size, len(pairs))))  # whatever is made once
+
+    spent, peaks, operations, worst = defaultdict(list), [], [], 0.0
+
+    def timed(name, work):
+        began = time.perf_counter()
+        result = work()
+        spent[name].append(time.perf_counter() - began)
+        return result
+
+    def next_step(run):
+        return next(report for report in run if report.loss is not None)
+
+    for _ in range(-(-len(pairs) // batch_size)):
+        theirs = timed(AUTHORS, partial(next, authors))
+        for name, run in ours.items():
+            report = timed(name, partial(next_step, run))
+            worst = max(worst, abs(report.loss - theirs.loss))
+        scorer.reference(theirs.batch)
+        timed(LATER, partial(later_step, theirs.batch))
+        peaks.append(matrix_multiply_peak())
+        operations.append(necessary_operations(model, layer, [encoded[i] for i in theirs.batch]))
+    for name, run in ours.items():
+        *_, done = run
+        cosine = float(torch.cosine_similarity(done.vector.directions[layer], theirs.vector, dim=0))
+        assert worst < 1e-3 and cosine > 0.9999, (name, worst, cosine)
+    return (
+        {name: statistics.fmean(times) for name, times in spent.items()},
+        statistics.fmean(operations),
+        (statistics.median(peaks)),
+    )
 
 
 def necessary_operations(model, layer, pairs) -> float:
