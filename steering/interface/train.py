@@ -89,8 +89,8 @@ def build(studio: Studio, page: gr.Blocks, tabs: gr.Tabs, play: Playground) -> N
 
     with gr.Column(elem_classes="step"):
         gr.HTML("<h2><span>4</span> Look at it and keep it</h2>")
-        results = gr.HTML("<p class='hint'>The finished vector appears here.</p>", elem_id="training-results")
         samples = columns_panel(message(), elem_id="training-samples")
+        results = gr.HTML("<p class='hint'>The finished vector appears here.</p>", elem_id="training-results")
         with gr.Row():
             name = gr.Textbox(label="Name", info="beside its slider", max_length=80, elem_id="vector-name")
             behavior = gr.Textbox(

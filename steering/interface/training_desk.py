@@ -92,18 +92,19 @@ class TrainingDesk:
             drafts.discard(draft)
             raise _GaveUp
         vector, summary = progress.vector, _summary(progress)
-        yield words.progress_bar(1, f"{summary} Measuring it on the held-out pairs ..."), *watch.charts(), *[SKIP] * 3
+        yield words.progress_bar(1, f"{summary} Writing sample answers ..."), *watch.charts(), *[SKIP] * 3
+        yield from self._samples(vector, (held_out or training)[0].prompt, run)  # something to read meanwhile
         if held_out:
+            yield words.progress_bar(1, f"{summary} Measuring it on the held-out pairs ..."), *[SKIP] * 5
             results = [result.as_dict() for result in evaluate(self.studio.model, vector, held_out)]
             vector.metrics = {**vector.metrics, "held_out": results}
         drafts.keep(draft, vector)
         vector.extra["draft"] = draft
         table = words.results_table(vector.metrics.get("held_out", []), len(held_out))
-        yield words.progress_bar(1, f"{summary} Writing sample answers ..."), SKIP, SKIP, vector, table, SKIP
-        yield from self._samples(vector, (held_out or training)[0].prompt, run)
         advice = [GO_ON] * (progress.stopped == "asked")
         notes = "".join(map(words.note, filter(None, [progress.note, *advice])))
-        yield words.progress_bar(1, f"{summary} Give it a name and save it.") + notes, *[SKIP] * 5
+        done = words.progress_bar(1, f"{summary} Give it a name and save it.") + notes
+        yield done, SKIP, SKIP, vector, table, SKIP
 
     def _draft(self, checkpoint: Path | None, pairs: Pairs, anew: bool) -> str:
         """Where the run keeps its vector: one that goes on takes the place of its earlier, shorter self."""
