@@ -24,7 +24,7 @@ MANY = 32
 """Rows that do."""
 KERNELS = "64"
 """Kept at a time, more than one training step meets. By default 1,024 are, which can be a gigabyte."""
-ARRANGED_BYTES = 384 * 1024**2
+ARRANGED_BYTES = 256 * 1024**2
 """Of matrices arranged ahead: they are copies."""
 TYPICAL_ROWS = 200
 """For which they are arranged; products of more or fewer rows gain as much."""
