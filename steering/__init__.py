@@ -27,7 +27,7 @@ _HOMES = {
     "generate": "steering.generation",
     "stream": "steering.generation",
     "Sampling": "steering.generation",
-    "Library": "steering.library",
+    "Library": "steering.vectors",
 }
 __all__ = sorted(_HOMES)
 

@@ -2,7 +2,7 @@
 
 import sys
 
-from steering.cli import main
+from steering.cli.main import main
 
 if __name__ == "__main__":
     sys.exit(main())

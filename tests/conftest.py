@@ -11,12 +11,11 @@ from hypothesis import settings
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # a test that reaches for the hub is a bug
 
-from serving import served
-from tiny_models import tiny_model
-
-from steering.library import Library
-from steering.models import LanguageModel, load_model
-from steering.pairs import Pairs, PreferencePair
+from steering.models.loading import LanguageModel, load_model
+from steering.pairs.dataset import Pairs, PreferencePair
+from steering.vectors.library import Library
+from tests.serving import served
+from tests.tiny_models import tiny_model
 
 settings.register_profile("unhurried", deadline=None)  # a shared machine may hold any example up
 settings.load_profile("unhurried")

@@ -4,7 +4,8 @@ import math
 import random
 
 import torch
-from authors_way import SYSTEM
+
+from tests.authors_way import SYSTEM
 
 
 def variant_run(

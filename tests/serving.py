@@ -3,14 +3,14 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from steering.library import Library
-from steering.models import LanguageModel
+from steering.models.loading import LanguageModel
+from steering.vectors.library import Library
 
 
 @contextmanager
 def served(model: LanguageModel, shelf: Library) -> Iterator[str]:
     """The address of the page, served with the model."""
-    from steering.interface.page import build, launch_options  # gradio takes seconds to import
+    from steering.interface.app import build, launch_options  # gradio takes seconds to import
 
     page = build(model, shelf)
     _, url, _ = page.launch(prevent_thread_lock=True, quiet=True, server_name="127.0.0.1", **launch_options())

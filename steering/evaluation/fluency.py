@@ -18,7 +18,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from steering.errors import SteeringError
-from steering.generation import Column, TokenChance
+from steering.generation.results import Column, TokenChance
 
 NGRAM = 4
 

@@ -6,13 +6,13 @@ from dataclasses import asdict, dataclass
 import torch
 from torch import Tensor
 
-from steering.encoding import encode_pairs
-from steering.intervention import Additions, additions_for
-from steering.models import LanguageModel
-from steering.pairs import Pairs
-from steering.processes import ALONE, Processes
-from steering.scoring import PairScorer
-from steering.vectors import SteeringVector, check_multiplier
+from steering.intervention.additions import Additions, additions_for
+from steering.models.loading import LanguageModel
+from steering.pairs.dataset import Pairs
+from steering.pairs.tokenization import encode_pairs
+from steering.runtime.distributed import ALONE, Processes
+from steering.scoring.scorer import PairScorer
+from steering.vectors.vector import SteeringVector, check_multiplier
 
 DEFAULT_MULTIPLIERS = (-2.0, -1.0, 0.0, 1.0, 2.0)
 BATCH = 4  # a packed batch's attention grows with its square; four pairs measured best on a CPU

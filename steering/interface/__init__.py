@@ -1,5 +1,5 @@
 """The playground in the browser: one file a tab, thin handlers; all the work is done below this package."""
 
-from steering.interface.page import build, launch
+from steering.interface.app import build, launch
 
 __all__ = ["build", "launch"]

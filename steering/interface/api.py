@@ -9,23 +9,23 @@ import gradio as gr
 
 from steering.errors import SteeringError
 from steering.evaluation import evaluate
-from steering.generation import Column
-from steering.interface.controls import DEFAULT_TOKENS, LONGEST_PROMPT, MOST_TOKENS
-from steering.interface.mixer import MAX_COLUMNS, fitting
-from steering.interface.studio import Studio
-from steering.intervention import Setting
-from steering.pairs import Pairs, PreferencePair
-from steering.prompts import DEFAULT_SYSTEM_PROMPT
-from steering.sampling import Sampling
+from steering.generation.results import Column
+from steering.generation.sampling import Sampling
+from steering.interface.app_state import AppState
+from steering.interface.playground.controls import DEFAULT_TOKENS, LONGEST_PROMPT, MOST_TOKENS
+from steering.interface.playground.sliders import MAX_COLUMNS, fitting
+from steering.intervention.additions import Setting
+from steering.models.chat_template import DEFAULT_SYSTEM_PROMPT
+from steering.pairs.dataset import Pairs, PreferencePair
 from steering.training import training_run
-from steering.training.efforts import EFFORTS
-from steering.training.settings import one_or_all
+from steering.training.methods.bipo.config import one_or_all
+from steering.training.methods.bipo.presets import EFFORTS
 
 HOLDOUT = 0.2
 MOST_PAIRS = 5000
 
 
-def document(studio: Studio) -> None:
+def document(app: AppState) -> None:
     """Offer the endpoints, and the same as tools of the Model Context Protocol."""
 
     def settings_of(columns: list[dict[str, float]]) -> list[Setting]:
@@ -36,7 +36,7 @@ def document(studio: Studio) -> None:
     def setting_of(column: dict[str, float]) -> Setting:
         if not isinstance(column, dict):
             raise SteeringError("A setting is a mapping of vector names to multipliers, such as {'cheerful': 1.5}.")
-        return {studio.library.get(str(name), files=False): m for name, m in column.items()}
+        return {app.library.get(str(name), files=False): m for name, m in column.items()}
 
     def generate(
         prompt: str,
@@ -71,7 +71,7 @@ def document(studio: Studio) -> None:
                 repetition_penalty=repetition_penalty,
                 seed=seed,
             )
-            server = studio.decode_server(weights)
+            server = app.decode_server(weights)
             answers: list[Column] = []
             for news in server.stream(prompt, settings_of(columns), system=system, sampling=sampling):
                 answers = answers if isinstance(news, int) else news
@@ -96,7 +96,7 @@ def document(studio: Studio) -> None:
         with _plainly():
             _check(prompt=prompt, system=system)
             top = max(1, min(_whole(top, "top"), 100))
-            found = studio.preview("float16").next_token(prompt, setting_of(setting), system=system, top=top)
+            found = app.preview("float16").next_token(prompt, setting_of(setting), system=system, top=top)
         lists = {"baseline": found.baseline, "steered": found.steered}
         return {"kl": found.kl, **{name: [vars(chance) for chance in chances] for name, chances in lists.items()}}
 
@@ -113,7 +113,7 @@ def document(studio: Studio) -> None:
                 "layers": list(entry.vector.layers),
                 "default_multiplier": entry.vector.default_multiplier,
             }
-            for entry in fitting(studio)
+            for entry in fitting(app)
         ]
 
     def train(
@@ -132,7 +132,7 @@ def document(studio: Studio) -> None:
             {step, steps, loss, seconds_left} while it trains; at the end {vector, layer, norm, steps, seconds}, where
             `vector` is the name that `generate` takes.
         """
-        yield from _train(studio, pairs, name, behavior, effort, seed)
+        yield from _train(app, pairs, name, behavior, effort, seed)
 
     gr.api(generate, api_name="generate", concurrency_id="generate")
     gr.api(preview, api_name="preview", concurrency_id="preview", concurrency_limit=4)
@@ -141,7 +141,7 @@ def document(studio: Studio) -> None:
 
 
 def _train(
-    studio: Studio, rows: list[dict[str, str]], name: str, behavior: str, effort: str, seed: int
+    app: AppState, rows: list[dict[str, str]], name: str, behavior: str, effort: str, seed: int
 ) -> Iterator[dict[str, Any]]:
     with _plainly():
         pairs = _pairs(rows)
@@ -149,26 +149,26 @@ def _train(
             raise SteeringError(f"There is no effort {effort!r}; choose one of: {', '.join(EFFORTS)}.")
         if not str(name).strip():
             raise SteeringError("The vector needs a name.")
-        if not studio.training.acquire(blocking=False):
-            raise SteeringError(f"Another training is running{studio.training_news}; try again when it has ended.")
+        if not app.training.acquire(blocking=False):
+            raise SteeringError(f"Another training is running{app.training_news}; try again when it has ended.")
         try:
-            studio.training_news = ", just begun"
+            app.training_news = ", just begun"
             training, held_out = pairs.split(HOLDOUT, seed)
             settings = {"seed": seed, **EFFORTS[effort].settings}
-            reports = training_run(studio.model, training, held_out, **settings)
+            reports = training_run(app.model, training, held_out, **settings)
             for progress in reports:
                 if progress.stage == "training":
-                    studio.training_news = f" (step {progress.step} of {progress.total_steps})"
+                    app.training_news = f" (step {progress.step} of {progress.total_steps})"
                     left, steps = round(progress.seconds_left, 1), progress.total_steps
                     yield {"step": progress.step, "steps": steps, "loss": progress.loss, "seconds_left": left}
             vector = replace(progress.vector, name=str(name).strip()[:80], behavior=str(behavior).strip()[:200])
             if held_out:
-                results = [result.as_dict() for result in evaluate(studio.model, vector, held_out)]
+                results = [result.as_dict() for result in evaluate(app.model, vector, held_out)]
                 vector.metrics = {**vector.metrics, "held_out": results}
-            entry = studio.library.add(vector)
+            entry = app.library.add(vector)
         finally:
-            studio.training_news = ""
-            studio.training.release()
+            app.training_news = ""
+            app.training.release()
     yield {
         "vector": entry.slug,
         "layer": one_or_all(vector.layers),

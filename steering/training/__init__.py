@@ -6,14 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from steering.errors import SteeringError
-from steering.models import LanguageModel
-from steering.pairs import Pairs
-from steering.processes import ALONE, Processes
-from steering.training import bipo
+from steering.models.loading import LanguageModel
+from steering.pairs.dataset import Pairs
+from steering.runtime.distributed import ALONE, Processes
 from steering.training.checkpoints import Checkpoint, checkpoint_path, run_key
+from steering.training.methods.bipo import train as bipo
+from steering.training.methods.bipo.config import BiPOSettings
 from steering.training.progress import Progress
-from steering.training.settings import BiPOSettings
-from steering.vectors import SteeringVector
+from steering.vectors.vector import SteeringVector
 
 METHODS = {"bipo": (bipo.run, BiPOSettings)}
 STEPWISE = {"bipo"}

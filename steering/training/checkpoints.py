@@ -14,10 +14,10 @@ from typing import Any
 
 from steering import paths
 from steering.errors import SteeringError
-from steering.models import LanguageModel
-from steering.pairs import Pairs
-from steering.training.state import RunState
-from steering.vector_files import MAX_FILE_BYTES, SUFFIX, read_limited, write_whole
+from steering.models.loading import LanguageModel
+from steering.pairs.dataset import Pairs
+from steering.training.methods.bipo.state import RunState
+from steering.vectors.native_file import MAX_FILE_BYTES, SUFFIX, read_limited, write_whole
 
 EVERY = 5.0
 """Seconds between two writes."""

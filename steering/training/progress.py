@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from steering.evaluation.preference import PreferenceResult
-from steering.vectors import SteeringVector
+from steering.vectors.vector import SteeringVector
 
 
 @dataclass(frozen=True)

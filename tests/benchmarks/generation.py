@@ -27,12 +27,12 @@ import numpy as np
 import torch
 
 from steering import load_model
-from steering.decode_server import DecodeServer
-from steering.decoding import decoder_of
-from steering.generation import prompt_ids, stream
-from steering.preview import Preview
-from steering.prompts import DEFAULT_SYSTEM_PROMPT
-from steering.vectors import SteeringVector
+from steering.generation.engine.decoder import decoder_of
+from steering.generation.next_token import Preview
+from steering.generation.server import DecodeServer
+from steering.generation.stream import prompt_ids, stream
+from steering.models.chat_template import DEFAULT_SYSTEM_PROMPT
+from steering.vectors.vector import SteeringVector
 
 COLUMNS = (1, 2, 4, 8)
 IN_TURN = 4

@@ -14,10 +14,10 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from steering import load_model
-from steering.encoding import EncodedPair
-from steering.models import wrap_model
-from steering.scoring import PairScorer
-from steering.training.steps import summed_gradient
+from steering.models.loading import wrap_model
+from steering.pairs.tokenization import EncodedPair
+from steering.scoring.scorer import PairScorer
+from steering.training.methods.bipo.step import summed_gradient
 from tests.benchmarks.training import necessary_operations
 
 VOCABULARY = 32_000

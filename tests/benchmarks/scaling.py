@@ -51,7 +51,7 @@ def main() -> None:
 def measured(pairs: int, words: int = 5, layer: int | None = None, width: int | None = None) -> dict[str, float]:
     """One epoch on `pairs` pairs with answers of `words` words; `width` asks for a random Llama that wide."""
     from steering import load_model, training_run
-    from steering.pairs import Pairs, PreferencePair
+    from steering.pairs.dataset import Pairs, PreferencePair
 
     model = load_model()
     if width:
@@ -100,7 +100,7 @@ class _Highest:
 def _random_llama(model, width):
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    from steering.models import wrap_model
+    from steering.models.loading import wrap_model
 
     config = LlamaConfig(
         vocab_size=model.network.config.vocab_size,

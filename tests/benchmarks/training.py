@@ -22,11 +22,11 @@ from functools import partial
 import torch
 
 from steering import load_model, paths, read_pairs
-from steering.encoding import encode_pairs, shared_prefix
-from steering.pairs import Pairs
-from steering.scoring import PairScorer
+from steering.pairs.dataset import Pairs
+from steering.pairs.tokenization import encode_pairs, shared_prefix
+from steering.scoring.scorer import PairScorer
 from steering.training import training_run
-from steering.training.steps import summed_gradient
+from steering.training.methods.bipo.step import summed_gradient
 from tests.authors_way import authors_run
 
 AUTHORS, PLAIN, FIRST, LATER = (

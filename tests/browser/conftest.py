@@ -6,14 +6,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from chromium import CHROMIUM_FLAGS, chromium
 from playwright.sync_api import Browser, Page, Request, expect, sync_playwright
-from serving import served
-from tiny_models import tiny_model
 
 from steering import paths
-from steering.library import Library
-from steering.training.steps import Trainer
+from steering.training.methods.bipo.step import Trainer
+from steering.vectors.library import Library
+from tests.chromium import CHROMIUM_FLAGS, chromium
+from tests.serving import served
+from tests.tiny_models import tiny_model
 
 expect.set_options(timeout=30_000)
 

@@ -8,9 +8,9 @@ from dataclasses import replace
 
 from playwright.sync_api import Page, expect
 
-from steering.decode_server import IDLE_SECONDS, DecodeServer
-from steering.library import Library
-from steering.models import LanguageModel
+from steering.generation.server import IDLE_SECONDS, DecodeServer
+from steering.models.loading import LanguageModel
+from steering.vectors.library import Library
 
 FINISHED = (
     "document.querySelectorAll('#columns .reply').length > 0 && !document.querySelector('#columns .reply.writing')"

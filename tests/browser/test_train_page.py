@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect
 
-from steering.library import Library
+from steering.vectors.library import Library
 
 
 def open_train(page: Page, address: str) -> None:

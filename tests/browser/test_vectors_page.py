@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from playwright.sync_api import Page, expect
 
-from steering.vectors import SteeringVector
+from steering.vectors.vector import SteeringVector
 
 
 class Bomb:

@@ -6,8 +6,9 @@ import pytest
 
 from steering.errors import SteeringError
 from steering.evaluation.fluency import Fluency, fluency, last_sound
-from steering.generation import Column, TokenChance, generate
-from steering.library import Library
+from steering.generation.results import Column, TokenChance
+from steering.generation.stream import generate
+from steering.vectors.library import Library
 
 
 def column(tokens: list[str], chance: float = 0.3, *, finished: bool = True) -> Column:

@@ -11,17 +11,17 @@ from gradio_client import Client
 from gradio_client.exceptions import AppError
 from mcp import ClientSession
 from mcp.client.streamable_http import streamablehttp_client
-from serving import served
-from tiny_models import tiny_model
 
 from steering import train
-from steering.generation import generate
-from steering.library import Library
-from steering.models import LanguageModel
-from steering.pairs import Pairs, PreferencePair
-from steering.preview import Preview
-from steering.training.efforts import EFFORTS
-from steering.vectors import SteeringVector
+from steering.generation.next_token import Preview
+from steering.generation.stream import generate
+from steering.models.loading import LanguageModel
+from steering.pairs.dataset import Pairs, PreferencePair
+from steering.training.methods.bipo.presets import EFFORTS
+from steering.vectors.library import Library
+from steering.vectors.vector import SteeringVector
+from tests.serving import served
+from tests.tiny_models import tiny_model
 
 
 @pytest.fixture(scope="module")

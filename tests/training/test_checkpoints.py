@@ -13,11 +13,11 @@ import pytest
 import torch
 
 from steering import paths
-from steering.models import load_model
-from steering.pairs import Pairs, read_pairs
+from steering.models.loading import load_model
+from steering.pairs.dataset import Pairs, read_pairs
 from steering.training import Progress, checkpoints, default_checkpoint, training_run
-from steering.training.state import RunState
-from steering.vectors import SteeringVector
+from steering.training.methods.bipo.state import RunState
+from steering.vectors.vector import SteeringVector
 
 SETTINGS = {"layer": (1, 2), "learning_rate": 0.05, "batch_size": 2, "epochs": 6, "seed": 4}
 ROOT = Path(__file__).parents[2]
@@ -154,7 +154,7 @@ def test_the_same_arguments_give_the_same_file(tiny, pairs, bundled_like):
 
 @pytest.fixture
 def bundled_like():
-    from tiny_models import tiny_model
+    from tests.tiny_models import tiny_model
 
     return tiny_model(seed=1)
 
@@ -219,8 +219,8 @@ PROGRAM = """
 import sys
 import torch
 from pathlib import Path
-from steering.models import load_model
-from steering.pairs import read_pairs
+from steering.models.loading import load_model
+from steering.pairs.dataset import read_pairs
 from steering.training import checkpoints, training_run
 torch.set_num_threads(1)
 checkpoints.EVERY = 0.05

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from steering.errors import SteeringError
-from steering.pairs import Pairs
+from steering.pairs.dataset import Pairs
 from steering.training import tracking, training_run
 from steering.training.tracking import PACKAGES, Tracking
 

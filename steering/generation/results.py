@@ -1,0 +1,49 @@
+"""What a side-by-side run gives: one column for each setting."""
+
+from dataclasses import dataclass
+
+from steering.intervention.additions import Setting
+
+
+@dataclass(frozen=True)
+class TokenChance:
+    """One token: `text`, and its probability where it stands in the `untouched` and in the `steered` model."""
+
+    text: str
+    untouched: float
+    steered: float
+
+
+@dataclass(frozen=True)
+class Column:
+    """One setting's answer so far.
+
+    Attributes:
+        setting: vector -> multiplier; empty for the baseline.
+        text: the answer; `tokens`: how many tokens it has, the end-of-turn token counted.
+        finished: whether the answer has ended (by itself, or at max_new_tokens).
+        seconds: from the start of the run to this column's latest token.
+        trace: each token of the answer with its probability after those before it, untouched and steered, both
+            before sampling; empty unless the run is traced. The tokens' texts together are `text`.
+    """
+
+    setting: Setting
+    text: str = ""
+    tokens: int = 0
+    finished: bool = False
+    seconds: float = 0.0
+    trace: tuple[TokenChance, ...] = ()
+
+    @property
+    def tokens_per_second(self) -> float:
+        return self.tokens / self.seconds if self.seconds else 0.0
+
+    @property
+    def title(self) -> str:
+        return setting_title(self.setting)
+
+
+def setting_title(setting: Setting) -> str:
+    """`baseline`, or the vectors with their multipliers: `cheerful +1.5, formal -1`."""
+    parts = [f"{vector.name or 'unnamed'} {multiplier:+g}" for vector, multiplier in setting.items() if multiplier]
+    return ", ".join(parts) or "baseline"

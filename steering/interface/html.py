@@ -1,0 +1,87 @@
+"""Small pieces of HTML that several tabs show. Whatever comes from a file or a person is escaped here."""
+
+from collections.abc import Sequence
+from html import escape
+from typing import Any
+
+from steering.pairs.dataset import PairsReport
+from steering.vectors.vector import SteeringVector
+
+MOST_DROPPED_SHOWN = 30
+
+
+def problem(text: str) -> str:
+    return f'<p class="problem" role="alert">{escape(text)}</p>'
+
+
+def note(text: str) -> str:
+    return f'<p class="note">{escape(text)}</p>'
+
+
+def signed(multiplier: float) -> str:
+    """`+1.5`, `-2`, and `0` without a sign."""
+    return f"{multiplier:+g}" if multiplier else "0"
+
+
+def duration(seconds: float) -> str:
+    """`40 s`, `3 min`, `2 h 5 min`."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def roughly(seconds: float) -> str:
+    """`50 s`, `3 min`: a guess, no more exact than it is."""
+    return duration(max(10, round(seconds, -1)) if seconds < 85 else max(90, seconds))
+
+
+def where(vector: SteeringVector) -> str:
+    """`a vector of norm 4.2 at layer 14`."""
+    layers = f"layer{'s' * (len(vector.layers) > 1)} {', '.join(map(str, vector.layers))}"
+    return f"a vector of norm {vector.norm:.1f} at {layers}"
+
+
+def report(result: PairsReport) -> str:
+    """What was read, and which rows were dropped and why."""
+    html = f'<p class="note">{escape(result.summary())}</p>'
+    if not result.dropped:
+        return html
+    rows = [f"<li>{escape(result.unit)} {d.line}: {escape(d.reason)}</li>" for d in result.dropped[:MOST_DROPPED_SHOWN]]
+    if len(result.dropped) > MOST_DROPPED_SHOWN:
+        rows.append(f"<li>and {len(result.dropped) - MOST_DROPPED_SHOWN:,} more</li>")
+    return f"{html}<details class='dropped'><summary>Rows left out, and why</summary><ul>{''.join(rows)}</ul></details>"
+
+
+def results_table(results: Sequence[dict[str, Any]], pairs: int | None = None) -> str:
+    """Held-out results by multiplier; empty where nothing was measured."""
+    rows = []
+    for result in results:
+        try:
+            multiplier, accuracy = float(result["multiplier"]), float(result["preference_accuracy"])
+            margin = float(result["preference_margin"])
+        except (KeyError, TypeError, ValueError):
+            continue  # a file of somebody else's making
+        share = f"{100 * accuracy:.0f} %"
+        rows.append(
+            f"<tr><th scope='row'>{signed(multiplier)}</th>"
+            f"<td><span class='bar' style='--share:{accuracy:.3f}'></span>{share}</td>"
+            f"<td class='{'towards' if margin > 0 else 'away' if margin < 0 else ''}'>{margin:+.1f}</td></tr>"
+        )
+    if not rows:
+        return ""
+    count = f" ({pairs} pairs it was not trained on)" if pairs else ""
+    return (
+        f"<table class='results'><caption>Measured on held-out pairs{count}</caption><thead><tr><th>multiplier</th>"
+        "<th title='share of pairs where the model finds the chosen answer more probable'>prefers the behavior</th>"
+        "<th title='how much steering moves log p(chosen) - log p(rejected)'>margin, nats</th></tr></thead>"
+        f"<tbody>{''.join(rows)}</tbody></table>"
+    )
+
+
+def progress_bar(share: float, text: str) -> str:
+    percent = 100 * min(1.0, max(0.0, share))
+    return (
+        f'<div class="progress" role="progressbar" aria-valuemin="0" aria-valuemax="100" aria-valuenow="{percent:.0f}">'
+        f'<div style="width:{percent:.1f}%"></div></div><p class="note">{escape(text)}</p>'
+    )

@@ -1,0 +1,1 @@
+"""The Playground tab: sliders, answers side by side, next-token bars."""

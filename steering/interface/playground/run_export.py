@@ -1,0 +1,55 @@
+"""The answers on the page, as text to take along: Python, a command, Markdown, JSON."""
+
+import json
+from typing import Any
+
+import gradio as gr
+
+from steering.errors import SteeringError
+from steering.interface.answer_cards import cards_of, history, read_turns
+from steering.run_record import (
+    FORMAT,
+    VERSION,
+    Record,
+    as_command,
+    as_json,
+    as_markdown,
+    as_python,
+    from_json,
+)
+
+FORMS = {
+    "Python": (as_python, "python"),
+    "Command line": (as_command, "shell"),
+    "Markdown": (as_markdown, "markdown"),
+    "JSON": (as_json, "json"),
+}
+
+
+def taken_along(model: str, shown: Any, form: str) -> gr.Code:
+    """The answers now shown, in one of `FORMS`; in words what is wrong if there are none."""
+    told, language = FORMS.get(form, FORMS["Python"])
+    try:
+        return gr.Code(told(record_of(model, shown)), language=language)
+    except SteeringError as error:
+        return gr.Code(str(error), language=None)
+
+
+def record_of(model: str, shown: Any) -> Record:
+    """The answers that a browser shows, as a record; SteeringError if there are none, or something unsound."""
+    if not isinstance(shown, dict) or not isinstance(shown.get("run"), dict) or not shown.get("columns"):
+        raise SteeringError("There are no answers to take along yet.")
+    turns = read_turns(shown)
+    fields = ("title", "text", "tokens", "fluency")
+    columns = [
+        {
+            "setting": card["multipliers"],
+            "history": history(turns, id),
+            "finished": card.get("done"),
+            **{field: card.get(field) for field in fields},
+        }
+        for id, card in cards_of(shown).items()
+    ]
+    run = {name: shown["run"].get(name) for name in ("system", "weights", "sampling")}
+    known = {"format": FORMAT, "version": VERSION, "model": model, "prompt": shown.get("asked"), "columns": columns}
+    return from_json(json.dumps(known | run))

@@ -1,0 +1,1 @@
+"""The Train tab: bring pairs, choose settings, train, save."""

@@ -1,0 +1,1 @@
+"""The Vectors tab: the shelf."""

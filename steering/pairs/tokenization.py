@@ -1,0 +1,67 @@
+"""Preference pairs as token ids."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from steering.errors import SteeringError
+from steering.models.chat_template import conversation
+from steering.models.loading import LanguageModel
+from steering.pairs.dataset import Pairs, PreferencePair
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedPair:
+    """Token ids of one preference pair; both answers follow the same prompt and end with the end-of-turn token."""
+
+    prompt: tuple[int, ...]
+    chosen: tuple[int, ...]
+    rejected: tuple[int, ...]
+
+    def __len__(self) -> int:
+        """Tokens of the longer of the two conversations: what must fit into the context."""
+        return len(self.prompt) + max(len(self.chosen), len(self.rejected))
+
+
+def encode(model: LanguageModel, pair: PreferencePair) -> EncodedPair:
+    """Token ids of a pair, in the model's chat template with the default system prompt."""
+    turns = conversation(pair.prompt, before=pair.before)
+    prompt, chosen = model.prompts.pair_ids(turns, pair.chosen)
+    _, rejected = model.prompts.pair_ids(turns, pair.rejected)
+    if not chosen or not rejected:
+        raise SteeringError(f"An answer is nothing to the tokenizer of {model.name}; write it in other characters.")
+    return EncodedPair(tuple(prompt), tuple(chosen), tuple(rejected))
+
+
+def encode_pairs(model: LanguageModel, pairs: Pairs) -> tuple[Pairs, list[EncodedPair]]:
+    """Encode all pairs; those that the model cannot read are dropped and named in the report.
+
+    Raises SteeringError if none is left.
+    """
+    if not pairs:
+        raise SteeringError("There are no preference pairs; bring at least one.")
+    encoded = {}
+    reasons = {}
+    for index, pair in enumerate(pairs):
+        try:
+            tokens = encode(model, pair)
+        except SteeringError as error:
+            reasons[index] = str(error).rstrip(".")
+            continue
+        if model.context_length and len(tokens) > model.context_length:
+            reasons[index] = f"too long: {len(tokens)} tokens, {model.name} reads {model.context_length}"
+        else:
+            encoded[index] = tokens
+    kept = pairs.drop(reasons) if reasons else pairs
+    return kept, list(encoded.values())
+
+
+def shared_prefix(sequences: Iterable[tuple[int, ...]]) -> tuple[int, ...]:
+    """The longest run of ids with which every sequence begins (a chat template's head and system prompt)."""
+    sequences = list(sequences)
+    if not sequences:
+        return ()
+    low, high = min(sequences), max(sequences)
+    length = 0
+    while length < min(len(low), len(high)) and low[length] == high[length]:
+        length += 1
+    return low[:length]

@@ -1,0 +1,1 @@
+"""Several processes, CPU threads and module proxies: what scoring and generation run on."""

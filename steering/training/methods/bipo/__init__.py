@@ -1,0 +1,1 @@
+"""BiPO: bi-directional preference optimization (Cao et al., NeurIPS 2024)."""

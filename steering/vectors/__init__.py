@@ -1,0 +1,12 @@
+"""Steering vectors: what they are, their file, the shelf, and the formats of other projects."""
+
+from steering.vectors.library import Entry, Library
+from steering.vectors.vector import (
+    MAX_MULTIPLIER,
+    TOKEN_SCOPES,
+    SteeringVector,
+    check_multiplier,
+    slug_of,
+)
+
+__all__ = ["MAX_MULTIPLIER", "TOKEN_SCOPES", "Entry", "Library", "SteeringVector", "check_multiplier", "slug_of"]

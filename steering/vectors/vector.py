@@ -1,0 +1,286 @@
+"""Steering vectors: directions with their provenance, their algebra, and their one native file format.
+
+A vector file is safetensors: a float32 tensor `layer.<k>` [hidden_size] for each steered layer k, and everything else
+as one JSON object under the metadata key `steering`. Reading it runs no code, and whatever can be saved can be read.
+"""
+
+import hashlib
+import math
+import re
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields
+from datetime import UTC, datetime
+from functools import cache
+from importlib.metadata import version
+from numbers import Real
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from torch import Tensor
+
+from steering import __version__
+from steering.errors import SteeringError
+from steering.vectors.native_file import (
+    FORMAT_VERSION,
+    MAX_FILE_BYTES,
+    SUFFIX,
+    TEXTS,
+    pack,
+    plain,
+    read_limited,
+    shown,
+    unpack,
+    visible,
+    write_whole,
+)
+
+TOKEN_SCOPES = ("all", "answer")
+"""Where a vector is added: at every position, or only where the next token is one of the answer's (from the prompt's
+last token on)."""
+
+MAX_MULTIPLIER = 100.0
+MAX_VALUE = 1e6  # no residual stream comes near, and times the greatest multiplier its square is still a float32
+MAX_LAYERS = 10_000
+FLOATS = {torch.float16, torch.bfloat16, torch.float32, torch.float64}
+RESERVED = {"con", "prn", "aux", "nul", *(f"{port}{i}" for port in ("com", "lpt") for i in range(10))}  # by Windows
+
+
+def check_multiplier(value: float) -> float:
+    """The multiplier as a float; SteeringError unless it is a number from -100 to 100."""
+    try:
+        number = float(value)
+    except (TypeError, ValueError, OverflowError):
+        number = math.nan
+    if not abs(number) <= MAX_MULTIPLIER:  # nan fails too
+        raise SteeringError(
+            f"The multiplier {str(value)[:40]} is not a number between {-MAX_MULTIPLIER:g} and {MAX_MULTIPLIER:g}."
+        )
+    return number
+
+
+@dataclass(eq=False, repr=False)
+class SteeringVector:
+    """One direction per steered layer, and where it comes from.
+
+    Hashed by identity, so that a setting can be written `{vector: 1.5}`. Making one from directions that are unsound
+    raises SteeringError.
+
+    Attributes:
+        directions: layer k (the output of decoder block k, from 0) -> float32 [hidden_size], a copy on the CPU, finite.
+        name: on the shelf and beside the slider; `behavior`: what it moves; `description`: more, for people.
+        model_id, model_fingerprint: the model it was made for.
+        site, token_scope: where it is added: `block_output`, at the positions of one of `TOKEN_SCOPES`.
+        method: `name` and every setting; `pairs`: `sha256`, `source` and the numbers `train` and `held_out`.
+        metrics: what was measured; `held_out` is a list of {multiplier, preference_accuracy, preference_margin}.
+        default_multiplier: where its slider starts.
+        licence, created, versions: terms of use, ISO date, and the libraries it was made with.
+        extra: metadata that this version does not know; kept when the file is written again.
+    """
+
+    directions: dict[int, Tensor]
+    name: str = ""
+    behavior: str = ""
+    description: str = ""
+    model_id: str = ""
+    model_fingerprint: str = ""
+    site: str = "block_output"
+    token_scope: str = "all"
+    method: dict[str, Any] = field(default_factory=dict)
+    pairs: dict[str, Any] = field(default_factory=dict)
+    metrics: dict[str, Any] = field(default_factory=dict)
+    default_multiplier: float = 1.0
+    licence: str = ""
+    created: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
+    versions: dict[str, str] = field(default_factory=lambda: dict(_library_versions()))
+    extra: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.directions = {k: _checked_direction(k, d) for k, d in sorted(self.directions.items())}
+        widths = sorted({len(d) for d in self.directions.values()})
+        if len(widths) != 1:
+            found = f"directions of unequal widths {widths[:8]}" if widths else "no direction at all"
+            raise SteeringError(f"The vector has {found}; give one [hidden_size] for each steered layer.")
+        for key in TEXTS:
+            setattr(self, key, shown(getattr(self, key), key))
+        for key, known in (("site", ("block_output",)), ("token_scope", TOKEN_SCOPES)):
+            if getattr(self, key) not in known:
+                can = " or ".join(map(repr, known))
+                raise SteeringError(f"Its {key} is {getattr(self, key)[:40]!r}; this program steers {can} only.")
+        self.default_multiplier = check_multiplier(self.default_multiplier)
+
+    @property
+    def hidden_size(self) -> int:
+        return len(next(iter(self.directions.values())))
+
+    @property
+    def layers(self) -> tuple[int, ...]:
+        return tuple(sorted(self.directions))
+
+    @property
+    def norms(self) -> dict[int, float]:
+        """L2 norm of each layer's direction."""
+        return {k: float(d.double().norm()) for k, d in self.directions.items()}
+
+    @property
+    def norm(self) -> float:
+        """L2 norm over all layers."""
+        return math.hypot(*self.norms.values())
+
+    def describe(self) -> str:
+        """One line for people: `formal: layer 14, hidden size 576, norm 6.21, by bipo from 240 pairs, for SmolLM2`."""
+        layers = ", ".join(map(str, self.layers[:8])) + (", ..." if len(self.layers) > 8 else "")
+        facts = [
+            f"layer{'s' * (len(self.layers) > 1)} {layers}",
+            f"hidden size {self.hidden_size}",
+            f"norm {self.norm:.2f}",
+        ]
+        if self.method.get("name"):
+            facts.append(f"by {self.method['name']}")
+            facts[-1] += f" from {self.pairs['train']} pairs" if self.pairs.get("train") else ""
+        if self.model_id:
+            facts.append(f"for {self.model_id}")
+        return f"{self.name or 'unnamed'}: {', '.join(facts)}"
+
+    def __repr__(self) -> str:
+        return f"<SteeringVector {self.describe()}>"
+
+    def check_fits(self, hidden_size: int, num_layers: int, model_name: str) -> None:
+        """Raise SteeringError unless the vector can be added to a model of this width and depth."""
+        if self.hidden_size != hidden_size:
+            misfit = f"has hidden size {self.hidden_size} but the model {model_name} has {hidden_size}"
+        elif self.layers[-1] >= num_layers:
+            misfit = f"steers layer {self.layers[-1]} but the model {model_name} has only layers 0 to {num_layers - 1}"
+        else:
+            return
+        home = f" ({self.model_id})" if self.model_id else ""
+        raise SteeringError(
+            f"Vector {self.name!r} {misfit}; train it anew for this model or load the model it was made for{home}."
+        )
+
+    def __add__(self, other: "SteeringVector") -> "SteeringVector":
+        """Their sum, layer by layer; a layer that only one steers is taken as it is."""
+        return _weighted_sum([(self, 1.0), (other, 1.0)], "+") if isinstance(other, SteeringVector) else NotImplemented
+
+    def __sub__(self, other: "SteeringVector") -> "SteeringVector":
+        return _weighted_sum([(self, 1.0), (other, -1.0)], "-") if isinstance(other, SteeringVector) else NotImplemented
+
+    def __mul__(self, factor: float) -> "SteeringVector":
+        return _weighted_sum([(self, float(factor))]) if isinstance(factor, Real) else NotImplemented
+
+    __rmul__ = __mul__
+
+    def __truediv__(self, divisor: float) -> "SteeringVector":
+        return self * (1 / divisor) if isinstance(divisor, Real) else NotImplemented
+
+    def __neg__(self) -> "SteeringVector":
+        return self * -1.0
+
+    def metadata(self) -> dict[str, Any]:
+        """Everything but the directions as it stands in the file: values JSON knows, texts cleaned for display."""
+        known = {key: getattr(self, key) for key in METADATA_FIELDS}
+        known |= {key: shown(known[key], key) for key in TEXTS}
+        known |= {"format_version": FORMAT_VERSION, "hidden_size": self.hidden_size}
+        return plain(known | {key: value for key, value in self.extra.items() if key not in known})
+
+    def to_bytes(self) -> bytes:
+        """The vector file's content. Raises SteeringError for metadata that could not be read again."""
+        data = pack(self.directions, self.metadata())
+        self.from_bytes(data, f"Vector {self.name!r}")
+        return data
+
+    @classmethod
+    def from_bytes(cls, data: bytes, source: str) -> Self:
+        """Read a vector file's content; `source` names it in the SteeringError raised for anything unsound."""
+        try:
+            directions, metadata = unpack(data)
+            known = {key: metadata.pop(key) for key in METADATA_FIELDS if key in metadata}
+            width = metadata.pop("hidden_size", None)
+            del metadata["format_version"]
+            vector = cls(**{"directions": directions, "created": "", "versions": {}, "extra": metadata, **known})
+            if width not in (None, vector.hidden_size):
+                raise SteeringError(f"its metadata says hidden size {width}, its tensors say {vector.hidden_size}.")
+        except SteeringError as error:
+            raise SteeringError(f"{visible(source)}: {error}") from error
+        return vector
+
+    def save(self, path: str | Path) -> Path:
+        """Write the vector file; whole or not at all. Raises SteeringError for another suffix or a failing disk."""
+        path = Path(path)
+        if path.suffix != SUFFIX:
+            raise SteeringError(f"{path.name}: a vector file ends in {SUFFIX}; name it {path.stem}{SUFFIX}.")
+        write_whole(path, self.to_bytes())
+        return path
+
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        """Read a vector file. Raises SteeringError, naming the file and what is wrong with it, for anything unsound."""
+        return cls.from_bytes(read_limited(path, MAX_FILE_BYTES), Path(path).name)
+
+
+METADATA_FIELDS = tuple(f.name for f in fields(SteeringVector) if f.name not in ("directions", "extra"))
+
+
+def slug_of(name: str) -> str:
+    """A file name that is safe everywhere: a-z, 0-9 and single hyphens, at most 60 characters, never empty.
+
+    Accents are dropped (ü becomes u); where other scripts or emoji are, a digest of the name keeps two names apart.
+    """
+    letters = unicodedata.normalize("NFKD", name.casefold())
+    slug = re.sub(r"[^a-z0-9]+", "-", "".join(c for c in letters if not unicodedata.combining(c))).strip("-")
+    lost = any(not c.isascii() and not c.isspace() and not unicodedata.combining(c) for c in letters)
+    if name and (lost or not slug):
+        digest = hashlib.sha256(name.encode("utf-8", "replace")).hexdigest()[:6]
+        slug = f"{slug[:53].strip('-') or 'vector'}-{digest}"
+    slug = slug[:60].strip("-") or "vector"
+    return f"{slug}-vector" if slug in RESERVED else slug
+
+
+def _checked_direction(layer: int, direction: Tensor) -> Tensor:
+    if isinstance(layer, bool) or not isinstance(layer, int) or not 0 <= layer < MAX_LAYERS:
+        raise SteeringError(f"Layer {str(layer)[:20]} does not exist; layers count from 0.")
+    if direction.dim() != 1 or not len(direction) or direction.dtype not in FLOATS:
+        kind = f"a tensor {list(direction.shape)} of {str(direction.dtype).removeprefix('torch.')}"
+        raise SteeringError(f"Layer {layer} holds {kind}; a direction is [hidden_size] of float32.")
+    direction = direction.detach().to("cpu", torch.float32, copy=True).contiguous()
+    if not direction.abs().max() <= MAX_VALUE:  # nan fails too
+        raise SteeringError(f"Layer {layer} holds values that are not finite or beyond {MAX_VALUE:,.0f}; make it anew.")
+    return direction
+
+
+def _weighted_sum(terms: Sequence[tuple[SteeringVector, float]], sign: str = "") -> SteeringVector:
+    """One or two vectors, weighted and added. The terms are remembered; measurements are not, they no longer hold."""
+    vectors = [vector for vector, _ in terms]
+    first, last = vectors[0], vectors[-1]
+    if first.hidden_size != last.hidden_size:
+        raise SteeringError(
+            f"Vectors {first.name!r} and {last.name!r} cannot be added, their hidden sizes are {first.hidden_size} and "
+            f"{last.hidden_size}; take vectors made for one model."
+        )
+    directions: dict[int, Tensor] = {}
+    for vector, weight in terms:
+        for k, d in vector.directions.items():
+            directions[k] = directions[k] + weight * d if k in directions else weight * d
+    kept = ("behavior", "model_id", "model_fingerprint", "licence")
+    names = [vector.name or "unnamed" for vector in vectors]
+    return SteeringVector(
+        directions,
+        name=f" {sign} ".join(names) if sign else f"{names[0]} x {terms[0][1]:g}",
+        method={"name": "sum", "of": [part for vector, weight in terms for part in _parts(vector, weight)]},
+        **{key: getattr(first, key) for key in kept if getattr(first, key) == getattr(last, key)},
+    )
+
+
+def _parts(vector: SteeringVector, weight: float) -> list[dict[str, Any]]:
+    """What the vector is the sum of, times `weight`; a sum of sums is one flat sum."""
+    of = vector.method.get("of")
+    sound = isinstance(of, list) and all(isinstance(p, dict) and isinstance(p.get("multiplier"), float) for p in of)
+    if vector.method.get("name") == "sum" and sound:
+        return [part | {"multiplier": part["multiplier"] * weight} for part in of]
+    return [{"name": vector.name, "multiplier": weight, "method": vector.method, "pairs": vector.pairs}]
+
+
+@cache
+def _library_versions() -> tuple[tuple[str, str], ...]:
+    return (("steering", __version__), ("torch", str(torch.__version__)), ("transformers", version("transformers")))

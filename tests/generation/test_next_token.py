@@ -1,0 +1,149 @@
+"""The preview gives what one plain pass of the steered model gives, whatever was asked before."""
+
+import threading
+
+import pytest
+import torch
+
+from steering import preview as module
+from steering.errors import SteeringError
+from steering.generation.next_token import Preview
+from steering.intervention.hooks import steered
+from tests.generation.test_stream import prompt_ids, vector
+from tests.tiny_models import ARCHITECTURES, tiny_model
+
+PROMPT = "Would you take the throne?"
+
+
+def plain(model, additions, prompt=PROMPT):
+    with torch.no_grad(), steered(model.blocks, additions):
+        return model.network(input_ids=prompt_ids(model, prompt)).logits[0, -1].float().softmax(-1)
+
+
+def assert_chances(model, found, additions, prompt=PROMPT):
+    untouched, moved = plain(model, {}, prompt), plain(model, additions, prompt)
+    for chances, by in ((found.baseline, untouched), (found.steered, moved)):
+        best = by.topk(len(chances)).indices.tolist()
+        assert [chance.text for chance in chances] == [model.tokenizer.decode([i]) for i in best]
+        for chance, i in zip(chances, best, strict=True):
+            assert chance.untouched == pytest.approx(float(untouched[i]), rel=1e-3, abs=1e-6)
+            assert chance.steered == pytest.approx(float(moved[i]), rel=1e-3, abs=1e-6)
+    kl = float((moved * (moved.log() - untouched.log())).sum())
+    assert found.kl == pytest.approx(kl, rel=1e-2, abs=1e-5)
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_it_is_the_plain_pass(architecture):
+    model = tiny_model(architecture)
+    preview = Preview(model)
+    assert preview.resumes
+    late, early = vector(2, seed=1), vector(0, 3, seed=2)
+    late_2, early_0 = late.directions[2], early.directions[0]
+    for _ in range(2):  # the second time from what was kept
+        assert_chances(model, preview.next_token(PROMPT, {late: 2.0}), {2: 2 * late_2})
+        both = {0: -early_0, 2: 0.5 * late_2, 3: -early.directions[3]}
+        assert_chances(model, preview.next_token(PROMPT, {late: 0.5, early: -1.0}), both)
+
+
+def test_at_zero_nothing_is_moved(tiny):
+    preview = Preview(tiny)
+    for setting in ({}, {vector(1): 0.0}):
+        found = preview.next_token(PROMPT, setting)
+        assert found.baseline == found.steered and found.kl == 0
+        assert all(chance.untouched == chance.steered for chance in found.baseline)
+    assert len(found.baseline) == 10 and found.seconds > 0
+
+
+def test_a_vector_for_the_answer_acts_on_the_last_position(tiny):
+    one = vector(1, seed=4, token_scope="answer")
+    length = prompt_ids(tiny, PROMPT).shape[1]
+    additions = {1: (torch.arange(length) == length - 1)[None, :, None] * (3 * one.directions[1])}
+    assert_chances(tiny, Preview(tiny).next_token(PROMPT, {one: 3.0}, top=5), additions)
+
+
+def test_moving_the_slider_runs_the_later_blocks_only(tiny, monkeypatch):
+    preview, ran = Preview(tiny), []
+    one = vector(2)
+    preview.next_token(PROMPT, {one: 1.0})
+    for layer, block in enumerate(tiny.blocks):
+        forward = block.forward
+        monkeypatch.setattr(
+            block, "forward", lambda *a, layer=layer, forward=forward, **k: ran.append(layer) or forward(*a, **k)
+        )
+    preview.next_token(PROMPT, {one: 1.5})
+    assert ran == [3]
+    preview.next_token("Another prompt", {one: 1.5})
+    assert ran == [3, 0, 1, 2, 3, 3]
+
+
+def test_few_prompts_are_kept(tiny):
+    preview = Preview(tiny)
+    for number in range(3 * module.KEPT_PROMPTS):
+        preview.next_token(f"Prompt {number}", {vector(1): 1.0})
+    assert len(preview._kept) == module.KEPT_PROMPTS
+
+
+def test_a_model_that_cannot_resume_runs_whole(monkeypatch):
+    model = tiny_model()
+    monkeypatch.setattr(module._Gate, "forward", lambda self, hidden, *a, **k: hidden)
+    preview = Preview(model)
+    assert not preview.resumes
+    one = vector(1)
+    assert_chances(model, preview.next_token(PROMPT, {one: 2.0}), {1: 2 * one.directions[1]})
+
+
+def test_float16_weights(tiny):
+    one = vector(1)
+    preview = Preview(tiny, weights="float16")
+    assert preview.resumes
+    found, wanted = (p.next_token(PROMPT, {one: 2.0}) for p in (preview, Preview(tiny)))
+    assert found.steered[0].text == wanted.steered[0].text
+    assert found.steered[0].steered == pytest.approx(wanted.steered[0].steered, rel=1e-2)
+
+
+def test_several_threads_at_once(tiny, no_hooks):
+    preview = Preview(tiny)
+    settings = [{vector(layer, seed=layer): 2.0} for layer in range(4)]
+    alone, together = [preview.next_token(PROMPT, setting) for setting in settings], {}
+
+    def ask(number):
+        for _ in range(20):
+            together[number] = preview.next_token(PROMPT, settings[number])
+
+    threads = [threading.Thread(target=ask, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(timeout=60)
+    assert [together[n].steered for n in range(4)] == [found.steered for found in alone]
+    assert no_hooks(tiny)
+
+
+def test_so_many_at_a_time_and_no_more(tiny, monkeypatch):
+    preview, inside, most, go_on = Preview(tiny), [], [], threading.Event()
+    done = preview._both
+
+    def watched(*arguments):
+        inside.append(1)
+        most.append(len(inside))
+        go_on.wait(0.2)
+        inside.pop()
+        return done(*arguments)
+
+    monkeypatch.setattr(preview, "_both", watched)
+    threads = [threading.Thread(target=preview.next_token, args=(PROMPT, {vector(2): n})) for n in range(1, 7)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(timeout=60)
+    assert len(most) == 6 and max(most) == module.AT_ONCE
+
+
+def test_bad_input(tiny):
+    for said, prompt, setting in (
+        ("empty", " ", {}),
+        ("at most 512", "long " * 200, {}),
+        ("layer 9", PROMPT, {vector(9): 1.0}),
+    ):
+        with pytest.raises(SteeringError, match=said):
+            Preview(tiny).next_token(prompt, setting)

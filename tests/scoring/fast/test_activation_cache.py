@@ -1,0 +1,50 @@
+"""Hidden states come back as they were kept, from memory and from disk, and a full disk costs only time."""
+
+import pytest
+import torch
+
+from steering.scoring.fast import activation_cache
+from steering.scoring.fast.activation_cache import ActivationCache
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("memory", [0, 1000, 10**9])
+def test_bit_for_bit(dtype, memory):
+    cache = ActivationCache(memory)
+    kept = {i: torch.randn(3 + i, 32).to(dtype) for i in range(6)}
+    for i, each in kept.items():
+        cache.keep(i, each)
+    assert all(i in cache and torch.equal(cache[i], each) for i, each in kept.items())
+    assert 7 not in cache and not cache.problem
+
+
+def test_a_disk_that_fills_up(monkeypatch):
+    cache = ActivationCache(0)
+    cache.keep(0, torch.ones(4, 8))
+
+    def full(data):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(cache._file, "write", full, raising=False)
+    cache.keep(1, torch.ones(4, 8))
+    cache.keep(2, torch.ones(4, 8))
+    assert 0 in cache and torch.equal(cache[0], torch.ones(4, 8))
+    assert 1 not in cache and 2 not in cache
+    assert "No space left on device" in cache.problem and "of 1 pairs" in cache.problem
+
+
+def test_a_folder_that_refuses(monkeypatch):
+    def refuse(*args, **kwargs):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(activation_cache.tempfile, "TemporaryFile", refuse)
+    cache = ActivationCache(0)
+    cache.keep(0, torch.ones(4, 8))
+    assert 0 not in cache and "Permission denied" in cache.problem
+
+
+def test_the_rest_of_the_disk_is_left_to_others(monkeypatch):
+    monkeypatch.setattr(activation_cache, "DISK_RESERVE", 10**18)
+    cache = ActivationCache(0)
+    cache.keep(0, torch.ones(4, 8))
+    assert 0 not in cache and "little room" in cache.problem
