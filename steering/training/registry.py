@@ -1,6 +1,6 @@
 """The training methods that there are: ours, and those that other packages add.
 
-Adding one takes one file: a `MethodConfig` with the settings, a function that trains, and a `Method` that names both.
+Adding one takes one file: a `MethodConfig` with the settings, a function that trains, and `METHOD`, a `Method` that names both.
 Ours are listed in `steering/training/methods/__init__.py`; another package declares an entry point:
 
     [project.entry-points."steering.methods"]
@@ -11,6 +11,7 @@ import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
+from importlib import import_module
 from importlib.metadata import entry_points
 from typing import Any
 
@@ -20,6 +21,7 @@ from steering.pairs import Pairs
 from steering.runtime.distributed import ALONE, Processes
 from steering.training.checkpoints import Checkpoint
 from steering.training.config import MethodConfig
+from steering.training.methods import OURS
 from steering.training.progress import Progress
 
 ENTRY_POINTS = "steering.methods"
@@ -29,7 +31,11 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Preset:
-    """Settings under one word, for people who do not want to choose each: `label` and `hint` are what the page shows."""
+    """Settings under one word, for people who do not want to choose each.
+
+    Attributes:
+        label, hint: what the page shows.
+    """
 
     label: str
     hint: str
@@ -87,9 +93,7 @@ class Method:
 @cache
 def methods() -> dict[str, Method]:
     """All methods by name, `bipo` first; one of another package that cannot be loaded is logged and left out."""
-    from steering.training.methods import OURS  # they import this module
-
-    found = {method.name: method for method in OURS}
+    found = {method.name: method for method in (import_module(module).METHOD for module in OURS)}
     for point in entry_points(group=ENTRY_POINTS):
         try:
             method = point.load()

@@ -1,5 +1,4 @@
-"""The training methods, one file or folder each; `OURS` is what ships."""
+"""The training methods, one file or folder each."""
 
-from steering.training.methods.bipo import METHOD as BIPO
-
-OURS = (BIPO,)
+OURS = ("steering.training.methods.bipo",)
+"""Modules that hold a `METHOD`, in the order in which menus show them."""
