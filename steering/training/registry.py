@@ -1,6 +1,7 @@
 """The training methods that there are: ours, and those that other packages add.
 
-Adding one takes one file: a `MethodConfig` with the settings, a function that trains, and `METHOD`, a `Method` that names both.
+Adding one takes one file: a `MethodConfig` with the settings, a function that trains, and `METHOD`, a `Method` that
+names both.
 Ours are listed in `steering/training/methods/__init__.py`; another package declares an entry point:
 
     [project.entry-points."steering.methods"]

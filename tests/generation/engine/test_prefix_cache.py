@@ -6,12 +6,12 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.generation.engine.llama.test_decode_step import LEAN, lively
 
 from steering.generation.engine.decoder import Batch, decoder_of
 from steering.generation.engine.prefix_cache import PrefixCache
 from steering.generation.server import DecodeServer
 from steering.generation.stream import generate
+from tests.generation.engine.llama.test_decode_step import LEAN, lively
 from tests.generation.test_server import shots_of, texts
 from tests.generation.test_stream import NO_REPEATS, vector
 

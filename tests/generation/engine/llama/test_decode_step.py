@@ -6,7 +6,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 from transformers import DynamicCache
-from tests.generation.engine.test_decoder import batch_of
 
 from steering.generation.engine.batching import rows_for
 from steering.generation.engine.decoder import Batch, decoder_of
@@ -15,6 +14,7 @@ from steering.generation.engine.llama.decode_step import Lane
 from steering.generation.engine.llama.parallel import Lanes
 from steering.generation.server import DecodeServer
 from steering.generation.stream import generate
+from tests.generation.engine.test_decoder import batch_of
 from tests.generation.test_server import REQUESTS, texts, together
 from tests.generation.test_stream import NO_REPEATS, PROMPT, vector
 from tests.tiny_models import ARCHITECTURES, tiny_model

@@ -5,7 +5,6 @@ import time
 
 import pytest
 import torch
-from tests.generation.engine.llama.test_decode_step import LEAN, SETTINGS, lively
 
 from steering.generation.engine.decoder import Batch, decoder_of, read_prompts
 from steering.generation.engine.llama import prefill
@@ -15,6 +14,7 @@ from steering.generation.stream import generate, prompt_ids
 from steering.intervention.additions import additions_for
 from steering.models.chat_template import DEFAULT_SYSTEM_PROMPT
 from steering.vectors.vector import TOKEN_SCOPES
+from tests.generation.engine.llama.test_decode_step import LEAN, SETTINGS, lively
 from tests.generation.test_server import shots_of, texts
 from tests.generation.test_stream import NO_REPEATS, PROMPT, vector
 
