@@ -5,8 +5,8 @@ import threading
 import pytest
 import torch
 
-from steering import preview as module
 from steering.errors import SteeringError
+from steering.generation import next_token as module
 from steering.generation.next_token import Preview
 from steering.intervention.hooks import steered
 from tests.generation.test_stream import prompt_ids, vector

@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 from safetensors import SafetensorError
 
-from steering import bundled as fetching
 from steering.errors import SteeringError
 from steering.generation.stream import generate
+from steering.models import bundled as fetching
 from steering.models.bundled import GGUF, NAME, NEEDED_FILES, WHEEL, bundled_checkpoint
 from steering.models.loading import load_model
 from steering.pairs.tokenization import encode_pairs

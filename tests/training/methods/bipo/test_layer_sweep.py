@@ -9,7 +9,7 @@ from steering.errors import SteeringError
 from steering.evaluation import evaluate
 from steering.pairs.tokenization import EncodedPair, encode_pairs
 from steering.scoring.scorer import PairScorer
-from steering.training import layers as module
+from steering.training.methods.bipo import layer_sweep as module
 from steering.training.methods.bipo.config import BiPOSettings
 from steering.training.methods.bipo.layer_sweep import LayerResult, LayerSweep, candidate_layers, slopes, sweep_layers
 from steering.vectors.vector import SteeringVector
