@@ -3,12 +3,7 @@
 The names below load what they need when first used, so that `steering --help` does not wait for torch.
 """
 
-import os
 from importlib import import_module
-
-# Torch's threads wait for each other by spinning. On a machine that does anything else besides, a thread that has lost
-# its core for a moment then holds up all the others: seconds became minutes. They spin a little and then sleep.
-os.environ.setdefault("GOMP_SPINCOUNT", "2000")
 
 __version__ = "0.1.0"
 

@@ -20,10 +20,12 @@ from steering import __version__
 from steering.cli import train as cli_train
 from steering.cli.output import Bar, add_model_options, column_map, model_options, results_table, say
 from steering.errors import SteeringError
+from steering.runtime.cpu_environment import configure_cpu
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status. Like any argparse program, --help and --version end in SystemExit."""
+    configure_cpu()
     if not sys.warnoptions:  # what libraries warn programmers of; `python -W default` shows it
         warnings.simplefilter("ignore")
     for stream in (sys.stdout, sys.stderr):

@@ -1,6 +1,6 @@
 """Preference accuracy and preference margin of a vector on pairs it was not trained on."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 
 import torch
@@ -15,15 +15,18 @@ from steering.scoring.scorer import PairScorer
 from steering.vectors.vector import SteeringVector, check_multiplier
 
 DEFAULT_MULTIPLIERS = (-2.0, -1.0, 0.0, 1.0, 2.0)
-BATCH = 4  # a packed batch's attention grows with its square; four pairs measured best on a CPU
+BATCH = 4
+"""Pairs scored at a time. A packed batch's mask grows with its square; four pairs measured best on a CPU."""
 
 
 @dataclass(frozen=True)
 class PreferenceResult:
-    """Attributes:
-    multiplier: what the vector was scaled by.
-    preference_accuracy: share of pairs with log p(chosen) > log p(rejected).
-    preference_margin: mean of [log p(chosen) - log p(rejected)] steered minus the same unsteered, in nats.
+    """What a vector does at one multiplier.
+
+    Attributes:
+        multiplier: what the vector was scaled by.
+        preference_accuracy: share of pairs with log p(chosen) > log p(rejected).
+        preference_margin: mean of [log p(chosen) - log p(rejected)] steered minus the same unsteered, in nats.
     """
 
     multiplier: float
@@ -40,74 +43,81 @@ def evaluate(
     pairs: Pairs,
     multipliers: Sequence[float] = DEFAULT_MULTIPLIERS,
     *,
-    on_progress: Callable[[int, int], None] | None = None,
-    processes: Processes = ALONE,
-) -> list[PreferenceResult]:
-    """Measure `vector` on `pairs` at each multiplier; `on_progress` hears (batches done, batches in all).
-
-    Raises SteeringError for a vector that does not fit the model, a multiplier out of range, or pairs of which the
-    model can read none.
-    """
-    multipliers = [check_multiplier(m) for m in multipliers]
-    additions = {m: {k: rows[0] for k, rows in additions_for(model, [{vector: m}]).items()} for m in multipliers}
-    _, encoded = encode_pairs(model, pairs)
-    scorer = PairScorer(model, encoded, min(vector.layers), scope=vector.token_scope)
-    return results(*preference_gaps(scorer, additions, on_progress=on_progress, processes=processes))
-
-
-def preference_gaps(
-    scorer: PairScorer,
-    additions: Mapping[float, Additions],
-    *,
+    scorer: PairScorer | None = None,
     indices: Sequence[int] | None = None,
     on_progress: Callable[[int, int], None] | None = None,
     processes: Processes = ALONE,
-) -> tuple[Tensor, dict[float, Tensor]]:
-    """log p(chosen) - log p(rejected) of the scorer's pairs: [n] untouched, and [n] for each multiplier.
+) -> list[PreferenceResult]:
+    """Measure `vector` on `pairs` at each multiplier.
 
-    `indices` are the pairs measured, all by default; several processes share them out.
+    Args:
+        scorer: one that has these pairs already, as after a training: they are not encoded again, and what it has
+            cached is used. It must be of this model and of the vector's token scope, with a layer that is not after
+            the vector's first.
+        indices: which of the scorer's pairs they are; by default all.
+        on_progress: called with (batches done, batches in all).
+        processes: those that share the pairs out.
+
+    Raises SteeringError for a vector that does not fit the model, a multiplier out of range, or pairs of which the
+    model can read none; ValueError for a scorer that does not fit the vector.
     """
-    scores = preference_scores(scorer, additions, indices=indices, on_progress=on_progress, processes=processes)
-    untouched, *moved = (score_gap(each) for each in scores)
-    return untouched, dict(zip(additions, moved, strict=True))
+    multipliers = [check_multiplier(m) for m in multipliers]
+    additions = {m: {k: rows[0] for k, rows in additions_for(model, [{vector: m}]).items()} for m in multipliers}
+    if scorer is None:
+        _, encoded = encode_pairs(model, pairs)
+        scorer, indices = PairScorer(model, encoded, min(vector.layers), scope=vector.token_scope), None
+    elif scorer.model is not model or scorer.scope != vector.token_scope or scorer.layer > min(vector.layers):
+        raise ValueError("The scorer is of another model or token scope, or begins after the vector's first layer.")
+    logps = preference_logps(
+        scorer, list(additions.values()), indices=indices, on_progress=on_progress, processes=processes
+    )
+    return preference_results(logps, list(additions))
 
 
 @torch.no_grad()
-def preference_scores(
+def preference_logps(
     scorer: PairScorer,
-    additions: Mapping[float, Additions],
+    additions: Sequence[Additions],
     *,
     indices: Sequence[int] | None = None,
     on_progress: Callable[[int, int], None] | None = None,
     processes: Processes = ALONE,
 ) -> Tensor:
-    """The scores themselves, [1 + multipliers, n, 2]: untouched first, then at each multiplier, in order."""
-    indices = range(len(scorer.pairs)) if indices is None else indices
-    mine = range(processes.index, len(indices), processes.count)  # places in `indices`
-    batches = [mine[start : start + BATCH] for start in range(0, len(mine), BATCH)]
+    """Score pairs untouched and under each of the additions, a few at a time.
 
-    def measured() -> Tensor:
-        scores = torch.zeros(1 + len(additions), len(indices), 2, device=scorer.model.device)
+    Args:
+        indices: which of the scorer's pairs; by default all. Several processes share them out.
+
+    Returns float32 [1 + len(additions), n, 2]: reference_logps first, then the steered ones; in the last dimension
+    chosen and rejected.
+    """
+    indices = range(len(scorer.pairs)) if indices is None else indices
+    own = range(processes.index, len(indices), processes.count)  # places in `indices`
+    batches = [own[start : start + BATCH] for start in range(0, len(own), BATCH)]
+    shape = (1 + len(additions), len(indices), 2)
+
+    def own_logps() -> Tensor:
+        logps = torch.zeros(shape, device=scorer.model.device)
         for done, places in enumerate(batches, start=1):
             batch = [indices[place] for place in places]
-            every = [scorer.reference(batch), *(scorer.scores(batch, addition) for addition in additions.values())]
-            scores[:, list(places)] = torch.stack(every)
+            rows = [scorer.reference_logps(batch), *(scorer.logps(batch, addition) for addition in additions)]
+            logps[:, list(places)] = torch.stack(rows)
             if on_progress:
                 on_progress(done, len(batches))
-        return scores.flatten()
+        return logps.flatten()
 
-    size = (1 + len(additions)) * len(indices) * 2
-    return processes.total(measured, size).view(1 + len(additions), len(indices), 2)
+    return processes.total(own_logps, shape[0] * shape[1] * shape[2]).view(shape)
 
 
-def results(untouched: Tensor, moved: Mapping[float, Tensor]) -> list[PreferenceResult]:
-    """Accuracy and margin for each multiplier from what `preference_gaps` measured."""
+def preference_results(logps: Tensor, multipliers: Sequence[float]) -> list[PreferenceResult]:
+    """Accuracy and margin at each multiplier, from [1 + multipliers, n, 2] as `preference_logps` returns it."""
+    reference, *steered = (log_ratio(rows).double() for rows in logps)
     return [
-        PreferenceResult(multiplier, float((gap > 0).double().mean()), float((gap - untouched).double().mean()))
-        for multiplier, gap in moved.items()
+        PreferenceResult(multiplier, float((ratio > 0).double().mean()), float((ratio - reference).mean()))
+        for multiplier, ratio in zip(multipliers, steered, strict=True)
     ]
 
 
-def score_gap(scores: Tensor) -> Tensor:
-    """log p(chosen) - log p(rejected) [n] of scores [n, 2]."""
-    return scores[:, 0] - scores[:, 1]
+def log_ratio(logps: Tensor) -> Tensor:
+    """Return log p(chosen) - log p(rejected), [n], of log-probabilities [n, 2]."""
+    return logps[:, 0] - logps[:, 1]

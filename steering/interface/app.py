@@ -14,6 +14,7 @@ from steering.interface.theme import theme
 from steering.interface.train import tab as train
 from steering.interface.vectors import tab as vectors
 from steering.models.loading import LanguageModel
+from steering.runtime.cpu_environment import configure_cpu
 from steering.vectors.library import Library
 
 MAX_UPLOAD = "100mb"
@@ -58,6 +59,7 @@ def build(model: LanguageModel, library: Library | None = None) -> gr.Blocks:
 
 def launch(model: LanguageModel, port: int | None = None, share: bool = False) -> None:
     """Open the page in the browser, and serve until interrupted."""
+    configure_cpu()
     os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # the page calls nobody
     on_space = os.environ.get("SYSTEM") == "spaces"
     build(model).launch(

@@ -1,75 +1,115 @@
-"""Copies of a model that share its weights, with some modules replaced.
+"""Copies of a model that share its weights, with some modules replaced by proxies.
 
-A twin is a deep copy of the modules in which every weight is the original's: it costs no memory, and what is changed in
-it (stand-ins for blocks or for the head, another attention) does not touch the model, which other threads may run
-meanwhile. The model's own forward still makes masks, rotary tables and the final norm, so nothing here knows about
-architectures.
+A copy costs no memory for weights, and what is changed in it (proxies for blocks or for the LM head, another attention
+function) does not touch the model, which other threads may run meanwhile. The model's own forward still makes masks,
+rotary tables and the final norm, so nothing here knows about architectures.
 """
 
 import copy
 import itertools
 import threading
+from collections import OrderedDict
 from collections.abc import Mapping
 
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-RETRIES = 5
+HOOKS = (
+    "_forward_hooks",
+    "_forward_hooks_with_kwargs",
+    "_forward_hooks_always_called",
+    "_forward_pre_hooks",
+    "_forward_pre_hooks_with_kwargs",
+    "_backward_hooks",
+    "_backward_pre_hooks",
+)
+"""The dictionaries in which `nn.Module` holds its hooks (torch/nn/modules/module.py, `Module.__init__`)."""
 
 
 def copy_sharing_weights(network: PreTrainedModel, replacing: Mapping[nn.Module, nn.Module]) -> PreTrainedModel:
-    """A copy of the network that shares its weights, and what stands in it already, with some modules replaced."""
-    standing = {id(module): module for module in network.modules() if isinstance(module, ModuleProxy)}
-    shared = {id(tensor): tensor for tensor in itertools.chain(network.parameters(), network.buffers())}
-    stand_ins = {id(old): new for old, new in replacing.items()}
-    for attempt in itertools.count():
-        try:
-            return copy.deepcopy(network, {**shared, **standing, **stand_ins})
-        except RuntimeError:  # another thread put a hook on a block while its dictionary was copied
-            if attempt == RETRIES:
-                raise
+    """Copy a network so that it shares all parameters and buffers, with some of its modules replaced.
+
+    The copy's modules, configuration and accelerate wrappers are its own; proxies that the network contains already
+    are shared. PyTorch's hooks are left out: those that other threads have registered for runs of their own must not
+    act in the copy, and may come and go while the copy is made.
+
+    Args:
+        network: what is copied; it is not changed.
+        replacing: module of the network -> module that takes its place in the copy.
+
+    Example:
+        recorder = InputRecorder(network.lm_head)
+        headless = copy_sharing_weights(network, {network.lm_head: recorder})
+    """
+    modules = list(network.modules())
+    memo: dict[int, object] = {
+        id(tensor): tensor for tensor in itertools.chain(network.parameters(), network.buffers())
+    }
+    memo |= {id(module): module for module in modules if isinstance(module, ModuleProxy)}
+    # `deepcopy` takes what is in the memo without looking into the original, so it never iterates over a dictionary of
+    # hooks that another thread changes.
+    memo |= {id(getattr(module, name)): OrderedDict() for module in modules for name in HOOKS if hasattr(module, name)}
+    memo |= {id(original): proxy for original, proxy in replacing.items()}
+    return copy.deepcopy(network, memo)
 
 
 class ModuleProxy(nn.Module):
-    """Takes a module's place; has `states` of its own for every thread that runs it."""
+    """Takes the place of a module in a copy of the network; attributes it lacks are the original's.
+
+    Subclasses define `forward`. The original is `_original`; it is no submodule, so its parameters are not counted.
+    """
 
     def __init__(self, original: nn.Module) -> None:
         super().__init__()
-        object.__setattr__(self, "_original", original)  # not registered as a submodule: it is not ours
-        self._here = threading.local()
+        object.__setattr__(self, "_original", original)  # past nn.Module, which would register a submodule
 
     def __getattr__(self, name: str) -> object:
         try:
             return super().__getattr__(name)
-        except AttributeError:  # models ask their parts for things such as `attention_type` or `weight`
+        except AttributeError:  # models ask their modules for things such as `attention_type` or `weight`
             return getattr(object.__getattribute__(self, "_original"), name)
 
+
+class HiddenStatesProxy(ModuleProxy):
+    """A proxy that holds hidden states, separate ones for each thread that runs it."""
+
+    def __init__(self, original: nn.Module) -> None:
+        super().__init__(original)
+        self._of_thread = threading.local()
+
     @property
-    def states(self) -> Tensor | None:
-        return getattr(self._here, "states", None)
+    def hidden_states(self) -> Tensor | None:
+        """What this thread has set; None before."""
+        return getattr(self._of_thread, "hidden_states", None)
 
-    @states.setter
-    def states(self, states: Tensor | None) -> None:
-        self._here.states = states
+    @hidden_states.setter
+    def hidden_states(self, hidden_states: Tensor | None) -> None:
+        self._of_thread.hidden_states = hidden_states
 
 
-class InputRecorder(ModuleProxy):
-    """Stands in for the head: keeps the hidden states it would have turned into logits."""
+class InputRecorder(HiddenStatesProxy):
+    """Stands in for the LM head: records its input [rows, tokens, hidden_size] and makes no logits."""
 
     def forward(self, hidden_states: Tensor) -> Tensor:
-        self.states = hidden_states
+        self.hidden_states = hidden_states
         return hidden_states[..., :1]
 
     def release(self) -> Tensor:
-        states, self.states = self.states, None
-        return states
+        """Return what was recorded last on this thread, and hold it no longer."""
+        hidden_states, self.hidden_states = self.hidden_states, None
+        return hidden_states
 
 
-class OutputReplay(ModuleProxy):
-    """Stands in for a block that need not run: passes its input on, or hands over stored hidden states."""
+class OutputReplay(HiddenStatesProxy):
+    """Stands in for a block that need not run: returns stored hidden states, or its input where none are stored.
+
+    Attributes:
+        gives_tuple: whether the block returns a tuple that begins with the hidden states.
+    """
 
     gives_tuple = False
 
     def forward(self, hidden_states: Tensor, *args: object, **kwargs: object) -> object:
-        hidden = hidden_states if self.states is None else self.states
-        return (hidden,) if self.gives_tuple else hidden
+        stored = self.hidden_states
+        output = hidden_states if stored is None else stored
+        return (output,) if self.gives_tuple else output

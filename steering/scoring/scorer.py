@@ -1,148 +1,166 @@
-"""Log-probabilities of the answers of preference pairs under steering: what training and evaluation both stand on.
+"""Log-probabilities of preference pairs under steering, and their gradients: what training and evaluation stand on.
 
-The fast way keeps the hidden states at the first steered layer, packs each batch into one sequence without padding and
-runs only the later blocks. Whether a model can be run so is found out by comparing it with the plain forward pass on a
-few tokens; a model that differs is scored the plain way. Both give the same numbers.
+Two ways give the same numbers. The fast one (`scoring.fast`) caches hidden states at the first steered layer, packs
+each batch into one sequence without padding and runs only the later blocks. The reference (`scoring.reference`) is the
+model's own forward pass. The fast one is compared with the reference when a scorer is made, and gives way to it where
+it differs or fails, with a line in the log.
 """
 
 import contextlib
-from collections.abc import Sequence
-from typing import NamedTuple
+import logging
+import threading
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
 from steering.intervention.additions import Additions
-from steering.intervention.hooks import observed, steered
+from steering.intervention.hooks import observed
 from steering.models.blocks import hidden_of
 from steering.models.loading import LanguageModel
-from steering.pairs.tokenization import EncodedPair, shared_prefix
-from steering.runtime.cpu_threads import balanced, in_threads, workers
-from steering.scoring.fast.activation_cache import ActivationCache
-from steering.scoring.fast.lm_head import AnswerHead
-from steering.scoring.fast.onednn_linear import Arranged
-from steering.scoring.fast.packed_forward import PackedModel
-from steering.scoring.fast.packing import PackedBatch, pack
-from steering.scoring.fast.prefix_sharing import Loan
+from steering.pairs.tokenization import EncodedPair
+from steering.runtime.cpu_threads import ThreadTimeoutError, balanced, in_threads, workers
+from steering.scoring.check import checked_packed_scorer
+from steering.scoring.fast.packed_scorer import PackedScorer
+from steering.scoring.reference import ReferenceScorer
 
-TRIAL_TOKENS = 1024
-"""Longest pair on which the fast way is tried out against the plain one."""
-LENDABLE = 8
-"""Tokens of a prefix for which parts wait for each other; those of a shorter one are soon run by each."""
-WINDOWS = ("sliding_window", "sliding_window_size", "local_attention", "attention_chunk_size")
-"""What models call the reach of attention that looks back only so far."""
+logger = logging.getLogger(__name__)
 
+Loss = Callable[[Sequence[int], Tensor, Tensor], Tensor]
+"""(indices, logps [n, 2], reference_logps [n, 2]) -> scalar, or [k] whose first element is differentiated."""
+Way = PackedScorer | ReferenceScorer
+Part = TypeVar("Part")
+Result = TypeVar("Result")
 
-class Part(NamedTuple):
-    """Pairs for one core, their places in the batch, and by what they share the run of the prefix, if they do."""
-
-    indices: list[int]
-    places: list[int]
-    loan: Loan | None
+OUT_OF_MEMORY = ("out of memory", "not enough memory", "can't allocate memory")
+"""How PyTorch's allocators for CUDA and CPU, which raise plain RuntimeErrors, say so."""
 
 
 class PairScorer:
-    """Scores preference pairs by index: [log p(chosen), log p(rejected)], summed over answer tokens, in nats.
+    """Scores preference pairs by index: log p(chosen) and log p(rejected), summed over answer tokens, in nats.
 
     Args:
         model: the model; it is not changed, and other threads may use it meanwhile.
         pairs: what will be scored.
-        layer: the first layer that the additions touch.
-        scope: the positions that are steered, `all` or `answer` (see `vectors.TOKEN_SCOPES`).
-        fast: False scores the plain way, without trying.
+        layer: the first layer that additions touch.
+        scope: the steered positions, `all` or `answer` (see `vectors.TOKEN_SCOPES`).
+        fast: False scores the reference way, without trying the fast one.
 
     Attributes:
-        why_plain: why it goes the plain way; empty for the fast one.
-        states: what is kept of the fast way's hidden states.
+        why: why it goes the reference way, in one sentence without a full stop; empty for the fast way.
+
+    Example:
+        scorer = PairScorer(model, encoded_pairs, layer=14)
+        margins = (scorer.logps([0, 1], {14: v}) - scorer.reference_logps([0, 1])) @ torch.tensor([1.0, -1.0])
     """
 
     def __init__(
-        self,
-        model: LanguageModel,
-        pairs: Sequence[EncodedPair],
-        layer: int,
-        *,
-        scope: str = "all",
-        fast: bool = True,
+        self, model: LanguageModel, pairs: Sequence[EncodedPair], layer: int, *, scope: str = "all", fast: bool = True
     ) -> None:
         self.model, self.pairs, self.layer, self.scope = model, pairs, layer, scope
-        self.prefix = shared_prefix(pair.prompt[:-1] for pair in pairs)
-        self.states = ActivationCache()
-        self._references = torch.full((len(pairs), 2), torch.nan, device=model.device)
-        self._prefix_states: Tensor | None = None
-        self._packed: PackedModel | None = None
-        self._lends = False
-        self._arranged = Arranged()
-        self._head = AnswerHead(model, self._arranged)
-        self._later_weights = sum(p.numel() for block in model.blocks[layer + 1 :] for p in block.parameters())
-        network = model.network  # weights fetched from disk, and quantised layers, keep notes that threads would mix up
-        simple = not getattr(network, "is_quantized", False) and not any(p.is_meta for p in network.parameters())
-        self._splits = simple and model.device.type == "cpu"
-        self.why_plain = "" if fast else "asked for"
-        if fast:
-            self._packed, self.why_plain = self._packed_if_exact()
+        network = model.network
+        # Weights that accelerate fetches from disk, and quantised layers, change while they run: one thread at a time.
+        stateless = not getattr(network, "is_quantized", False) and not any(p.is_meta for p in network.parameters())
+        self._uses_threads = stateless and model.device.type == "cpu"
+        self._reference = ReferenceScorer(model, pairs, scope)
+        self._reference_logps = torch.full((len(pairs), 2), torch.nan, device=model.device)
+        self._failure = ""
+        self._changing = threading.Lock()
+        self._fast, self.why = checked_packed_scorer(model, pairs, layer, scope) if fast else (None, "asked for")
+        logger.info("Scoring %d pairs the %s way%s.", len(pairs), self.path, f": {self.why}" if self.why else "")
 
     @property
-    def fast(self) -> bool:
-        return self._packed is not None
+    def path(self) -> str:
+        """Which way is taken: `fast` or `reference`."""
+        return "reference" if self._fast is None else "fast"
 
-    def reference(self, indices: Sequence[int]) -> Tensor:
-        """Scores [n, 2] of the untouched model, computed once per pair."""
-        indices = list(indices)
-        missing = [i for i, unknown in zip(indices, self._references[indices, 0].isnan(), strict=True) if unknown]
-        in_threads(self._measure_untouched, [part.indices for part in self.parts(missing)])
-        return self._references[indices]
+    @property
+    def note(self) -> str:
+        """What the user should know: of a disk too full for the activation cache, or a fast way that failed."""
+        return self._failure if self._fast is None else self._fast.problem
 
-    def arrange_weights(self) -> None:
-        """Have products with the weights made ready, those first that gain most; worth its time from some 10 steps on.
+    @torch.no_grad()
+    def reference_logps(self, indices: Sequence[int]) -> Tensor:
+        """Return float32 [n, 2] of the untouched model, computed once a pair: chosen and rejected log-probability."""
+        missing = [i for i in dict.fromkeys(indices) if self._reference_logps[i, 0].isnan()]
+        if missing:
+            self._reference_logps[missing] = self._answer(
+                lambda way: self._joined(way, missing, lambda _, part: way.untouched_logps(part))
+            )
+        return self._reference_logps[list(indices)]
 
-        Takes memory, `products.ARRANGED_BYTES` at most. Changes no number by more than rounding.
+    @torch.no_grad()
+    def logps(self, indices: Sequence[int], additions: Additions | None = None) -> Tensor:
+        """Return float32 [n, 2] under `additions`, layer -> [hidden_size]: chosen_logps and rejected_logps.
+
+        No additions give exactly `reference_logps`.
         """
-        if self._packed is None:
-            return
-        maps = self._packed.later_maps
-        forth, back = [m.weight for m in maps], [m.weight.t() for m in maps]
-        for matrix in (*forth, *self._head.matrices(), *back):
-            self._arranged.add(matrix)
+        reference_logps = self.reference_logps(indices)
+        if not additions or not len(indices):
+            return reference_logps
+        self._check_layers(additions)
 
-    def parts(self, indices: Sequence[int]) -> list[Part]:
-        """The indices in parts of about equal work, one for each core; one part where threads are of no use.
+        def steered(way: Way, part: list[int]) -> Tensor:
+            return torch.cat([way.steered_logps(chunk, additions) for chunk in way.chunks(part)])
 
-        The first has least, and lends: who has time can help others, who has none must not keep them waiting.
+        return self._answer(lambda way: self._joined(way, indices, steered))
+
+    def value_and_grad(
+        self, indices: Sequence[int], vectors: Mapping[int, Tensor], loss: Loss
+    ) -> tuple[Tensor, dict[int, Tensor]]:
+        """Return a loss of the steered log-probabilities, and its gradient at each layer's vector.
+
+        The batch is run in parts, on one core each; `loss` is called for each part and must be a sum over its pairs.
+
+        Args:
+            indices: the batch; at least one pair.
+            vectors: layer -> float32 [hidden_size], what is added to the output of the layer's block.
+            loss: (indices, logps [n, 2], reference_logps [n, 2]) -> scalar or [k]. The first element is
+                differentiated; all are summed over the parts, so that a margin, say, can be counted on the way.
+
+        Returns the summed values, float32 [k] (k = 1 for a scalar), and layer -> float32 [hidden_size]. The sums are
+        in the order of the parts, so the same call gives the same bits.
+
+        Example, BiPO's loss in the direction of the vector:
+            def loss(indices, logps, reference_logps):
+                delta = (logps - reference_logps) @ torch.tensor([1.0, -1.0])
+                return -F.logsigmoid(0.1 * delta).sum()
         """
-        tokens = [self._own_tokens(self.pairs[i]) for i in indices]
-        groups = balanced(tokens, workers() if self._splits else 1)
-        groups.sort(key=lambda group: sum(tokens[place] for place in group))
-        lends = self._lends and len(groups) > 1
-        return [
-            Part([indices[place] for place in group], group, Loan(number, len(groups)) if lends else None)
-            for number, group in enumerate(groups)
-        ]
+        if not len(indices):
+            raise ValueError("There are no pairs to take the gradient of.")
+        self._check_layers(vectors)
+        reference_logps = dict(zip(indices, self.reference_logps(indices), strict=True))
 
-    def scores(self, indices: Sequence[int], additions: Additions, loan: Loan | None = None) -> Tensor:
-        """Scores [n, 2] with `additions` (layer -> [hidden_size]) at the scope's positions; differentiable in them.
+        def of_part(way: Way, part: list[int]) -> Tensor:
+            chunks = [list(chunk) for chunk in way.chunks(part)]
+            return torch.stack([of_chunk(way, chunk) for chunk in chunks]).sum(0)
 
-        loan: the part's, where these are the indices of one of `parts`, and all run under `in_threads`, in this order.
-        """
-        reference = self.reference(indices)
-        if not additions:
-            return reference  # exactly the untouched figures
-        if any(addition.requires_grad for addition in additions.values()) and torch.is_grad_enabled():
-            return self._steered(indices, additions, loan)  # the caller splits it, for the backward pass as well
+        def of_chunk(way: Way, chunk: list[int]) -> Tensor:
+            leaves = {layer: v.detach().clone().requires_grad_() for layer, v in vectors.items()}
+            with torch.enable_grad():
+                logps = way.steered_logps(chunk, leaves)
+                try:
+                    values = loss(chunk, logps, torch.stack([reference_logps[i] for i in chunk])).reshape(-1)
+                except Exception as error:
+                    raise _LossError from error
+                gradients = torch.autograd.grad(values[0], list(leaves.values()))
+            return torch.cat([*(g.to(values.device) for g in gradients), values.detach()])
 
-        def of_part(part: Part) -> Tensor:
-            return self._steered(part.indices, additions, part.loan)
+        def summed(way: Way) -> Tensor:
+            groups = self._parts(way, indices)
+            return sum(self._run(lambda places: of_part(way, [indices[p] for p in places]), groups))
 
-        parts, scores = self.parts(indices), torch.empty_like(reference)
-        for part, found in zip(parts, in_threads(of_part, parts), strict=True):
-            scores[part.places] = found
-        return scores
+        total = self._answer(summed)
+        sizes = [len(v) for v in vectors.values()]
+        *gradients, values = total.split([*sizes, len(total) - sum(sizes)])
+        return values, {k: g.to(v.device) for (k, v), g in zip(vectors.items(), gradients, strict=True)}
 
     @torch.no_grad()
     def residual_norms(self, layers: Sequence[int], sample: int = 4) -> dict[int, float]:
-        """Median L2 norm of the hidden states at each layer, over the tokens of the first few pairs.
+        """Return the median L2 norm of the hidden states at each layer, over the tokens of the first `sample` pairs.
 
-        The median, because a model's first token often carries a norm many times the usual.
+        The median, because a model's first token often has a norm many times the usual.
         """
 
         def of_pair(pair: EncodedPair) -> dict[int, Tensor]:
@@ -152,139 +170,63 @@ class PairScorer:
                 self.model.network.base_model(input_ids=tokens, use_cache=False)
             return {k: hidden_of(output)[0].float().norm(dim=-1).cpu() for k, (output,) in outputs.items()}
 
-        found = in_threads(of_pair, self.pairs[:sample])
-        return {k: float(torch.cat([norms[k] for norms in found]).median()) for k in layers}
+        norms = self._run(of_pair, self.pairs[:sample])
+        return {k: float(torch.cat([of_layer[k] for of_layer in norms]).median()) for k in layers}
 
-    def _own_tokens(self, pair: EncodedPair) -> int:
-        return len(pair.prompt) - len(self.prefix) + len(pair.chosen) + len(pair.rejected)
+    def _check_layers(self, layers: Iterable[int]) -> None:
+        if min(layers) < self.layer:
+            raise ValueError(f"This scorer steers from layer {self.layer} on, not at layer {min(layers)}.")
 
-    def _steered(self, indices: Sequence[int], additions: Additions, loan: Loan | None) -> Tensor:
-        pairs = [self.pairs[i] for i in indices]
-        if self._packed is None:
-            return self._plain(pairs, additions)
-        batch = self._pack(pairs)
-        return self._steered_scores(self._packed, self._states_of(indices, batch), batch, additions, loan)
+    def _run(self, function: Callable[[Part], Result], parts: Sequence[Part]) -> list[Result]:
+        """Call the function on each part, on threads where they are of use."""
+        return in_threads(function, parts) if self._uses_threads else [function(part) for part in parts]
 
-    def _pack(self, pairs: Sequence[EncodedPair], prefix: Sequence[int] | None = None) -> PackedBatch:
-        prefix = self.prefix if prefix is None else prefix
-        return pack(pairs, prefix, self.model.device, self.model.network.dtype)
+    def _parts(self, way: Way, indices: Sequence[int]) -> list[list[int]]:
+        """Places in `indices` in parts of about equal work, one a core."""
+        return balanced([way.cost(i) for i in indices], workers() if self._uses_threads else 1)
 
-    def _steered_scores(
-        self, packed: PackedModel, states: Tensor, batch: PackedBatch, additions: Additions, loan: Loan | None = None
-    ) -> Tensor:
-        if loan is not None and not loan.lends:
-            states, batch = states[:, batch.sizes[0] :], batch.without_prefix()
-        if self.scope == "answer":  # only at places that predict an answer token
-            where = torch.zeros(*batch.tokens.shape, 1, device=batch.places.device)
-            where[0, batch.places] = 1
-            additions = {layer: where * v for layer, v in additions.items()}
-        with steered(packed.blocks, additions):
-            return self._totals(packed.from_states(states, batch, loan), batch)
+    def _joined(self, way: Way, indices: Sequence[int], logps_of: Callable[[Way, list[int]], Tensor]) -> Tensor:
+        """Float32 [n, 2] in the order of `indices`, computed in parts."""
+        groups = self._parts(way, indices)
+        parts = self._run(lambda places: logps_of(way, [indices[p] for p in places]), groups)
+        logps = torch.empty(len(indices), 2, device=self.model.device)
+        for places, part in zip(groups, parts, strict=True):
+            logps[places] = part.to(logps.device)
+        return logps
 
-    def _totals(self, last: Tensor, batch: PackedBatch) -> Tensor:
-        backward = 3 * self._later_weights * batch.tokens.numel()  # 2 for the products, the rest for all else
-        return batch.totals(self._head(last, batch.readout, batch.targets, backward))
-
-    @torch.no_grad()
-    def _measure_untouched(self, indices: Sequence[int]) -> None:
-        """One pass through the whole model: reference scores, and the hidden states at the layer on the way."""
-        pairs = [self.pairs[i] for i in indices]
-        if self._packed is None:
-            scores = self._plain(pairs, {})
-        else:
-            batch = self._pack(pairs)
-            states, last = self._packed.from_tokens(batch)
-            scores = self._totals(last, batch)
-            _, *own = states[0].split(batch.sizes)
-            for index, part in zip(indices, own, strict=True):
-                self.states.keep(index, part)
-        self._references[indices] = scores
-
-    def _states_of(self, indices: Sequence[int], batch: PackedBatch) -> Tensor:
-        """Hidden states [1, T, hidden_size] of the batch at the layer, as they were kept."""
-        if all(i in self.states for i in indices):
-            return torch.cat([self._prefix_states, *(self.states[i] for i in indices)])[None]
-        with torch.no_grad():
-            return self._packed.from_tokens(batch)[0]
-
-    def _plain(self, pairs: Sequence[EncodedPair], additions: Additions) -> Tensor:
-        """Chosen and rejected as rows of one padded batch through the whole model."""
-        rows = [(pair.prompt, answer) for pair in pairs for answer in (pair.chosen, pair.rejected)]
-        longest = max(len(prompt) + len(answer) for prompt, answer in rows)
-        tokens = torch.zeros(len(rows), longest, dtype=torch.long)
-        attention, predicting = torch.zeros_like(tokens), torch.zeros(len(rows), longest, dtype=torch.bool)
-        for row, (prompt, answer) in enumerate(rows):
-            ids = prompt + answer
-            tokens[row, : len(ids)] = torch.tensor(ids)
-            attention[row, : len(ids)] = 1
-            predicting[row, len(prompt) - 1 : len(ids) - 1] = True
-        tokens, attention = tokens.to(self.model.device), attention.to(self.model.device)
-        if self.scope == "answer":
-            additions = {layer: predicting[..., None].to(v) * v for layer, v in additions.items()}
-        with steered(self.model.blocks, additions):
-            targets = torch.tensor([token for _, answer in rows for token in answer])
-            each = self._head.after_tokens(tokens, attention, predicting, targets)
-        lengths = [len(answer) for _, answer in rows]
-        return torch.stack([part.sum() for part in each.split(lengths)]).view(-1, 2)
-
-    def _lent_scores(
-        self, packed: PackedModel, pairs: Sequence[EncodedPair], prefix: Sequence[int], additions: Additions
-    ) -> Tensor:
-        """Scores of pairs, each a part of its own, where the first lends the others its run of the prefix."""
-
-        def of_pair(number: int) -> Tensor:
-            batch, loan = self._pack([pairs[number]], prefix), Loan(number, len(pairs))
-            return self._steered_scores(packed, packed.from_tokens(batch)[0], batch, additions, loan)
-
-        return torch.cat(in_threads(of_pair, range(len(pairs))))
-
-    @torch.no_grad()
-    def _packed_if_exact(self) -> tuple[PackedModel | None, str]:
-        """The model run in packs, if that gives what the plain pass gives on a few tokens; else why not."""
-        network = self.model.network
-        name, config = type(network).__name__, network.config.get_text_config(decoder=True)
-        for key in WINDOWS:
-            window = getattr(config, key, None)
-            if isinstance(window, int) and self.pairs and max(map(len, self.pairs)) >= window:
-                return None, f"pairs are longer than the model's {key.replace('_', ' ')} of {window} tokens"
-        if getattr(config, "window_size", None):  # GPT-Neo's window counts places in the sequence, whatever the mask
-            return None, f"{name} cannot be packed (its attention window)"
-        samples = _probe_pairs(network.get_input_embeddings().weight.shape[0])
-        trials = [(samples, samples[0].prompt[:2])]
-        if self.pairs:  # what goes wrong only past some length shows on the longest pair
-            longest = max((p for p in self.pairs if len(p) <= TRIAL_TOKENS), key=len, default=min(self.pairs, key=len))
-            trials.append(([longest], self.prefix))
-        rtol, atol = (5e-5, 5e-5) if network.dtype == torch.float32 else (1e-2, 5e-2)
+    def _answer(self, call: Callable[[Way], Tensor]) -> Tensor:
+        """Call with the fast way; if it fails, with the reference, and from then on always with that."""
+        fast = self._fast
+        if fast is not None:
+            try:
+                return call(fast)
+            except _LossError as error:
+                raise error.__cause__ from None
+            except Exception as error:  # whatever a private operator or an architecture may raise
+                if _would_fail_again(error):
+                    raise
+                self._take_reference_way(error)
         try:
-            packed = PackedModel(self.model, self.layer, self._arranged)
-            for pairs, prefix in trials:
-                batch = self._pack(pairs, prefix)
-                states, last = packed.from_tokens(batch)
-                if pairs is samples:
-                    packed.skip_unread(states, batch)
-                push = torch.randn(self.model.hidden_size, generator=torch.Generator().manual_seed(0)).to(states.device)
-                additions = {self.layer: push * (states.float().norm(dim=-1).median() / push.norm())}
-                got, want = self._steered_scores(packed, states, batch, additions), self._plain(pairs, additions)
-                same = torch.allclose(got, want, rtol=rtol, atol=atol)
-                if pairs is samples:  # the long pair is looked at once only: it takes a second
-                    same &= torch.allclose(self._totals(last, batch), self._plain(pairs, {}), rtol=rtol, atol=atol)
-                    if self._splits and workers() > 1 and len(self.prefix) >= LENDABLE:
-                        with contextlib.suppress(Exception):  # each part can still run the prefix
-                            lent = self._lent_scores(packed, pairs, prefix, additions)
-                            self._lends = torch.allclose(lent, want, rtol=rtol, atol=atol)
-                if not same:
-                    return None, f"{name} gives other results when packed"
-            self._prefix_states = states[0, : len(prefix)].clone()
-        except Exception as error:  # whatever way an architecture has to refuse, the plain way remains
-            return None, f"{name} cannot be packed ({type(error).__name__})"
-        return packed, ""
+            return call(self._reference)
+        except _LossError as error:
+            raise error.__cause__ from None
+
+    def _take_reference_way(self, error: Exception) -> None:
+        with self._changing:  # several threads may fail at once; one line in the log is enough
+            if self._fast is None:
+                return
+            self._fast, self.why = None, f"the fast way failed ({type(error).__name__})"
+            self._failure = f"Scored the reference, slower way from here on: {self.why}."
+        logger.warning("%s The error was: %s", self._failure, error)
+        logger.debug("The error in full:", exc_info=error)
 
 
-def _probe_pairs(vocabulary: int) -> list[EncodedPair]:
-    """Two small pairs with a shared beginning and unequal lengths, of ids that every vocabulary has."""
-    ids = [(7 * i + 3) % max(2, vocabulary - 1) for i in range(40)]
-    head = ids[:3]
-    return [
-        EncodedPair(tuple(head + ids[3:9]), tuple(ids[9:14]), tuple(ids[14:17])),
-        EncodedPair(tuple(head + ids[17:21]), tuple(ids[21:23]), tuple(ids[23:30])),
-    ]
+class _LossError(Exception):
+    """Carries, as its cause, an exception of the caller's loss function past the change to the reference way."""
+
+
+def _would_fail_again(error: Exception) -> bool:
+    """Whether the reference way, which needs more memory, would be no help."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError | ThreadTimeoutError):
+        return True
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in OUT_OF_MEMORY)

@@ -323,4 +323,4 @@ def test_the_bundled_model_is_what_the_design_says(bundled):
 
 
 def test_the_bundled_model_is_scored_the_fast_way(bundled, pairs):
-    assert PairScorer(bundled, encode_pairs(bundled, pairs[:2])[1], 14).fast
+    assert PairScorer(bundled, encode_pairs(bundled, pairs[:2])[1], 14).path == "fast"

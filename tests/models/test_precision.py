@@ -125,9 +125,13 @@ def test_a_spread_model_is_the_same_model(device_map, on_disk, folder, tiny, pai
     assert model.device == torch.device("cpu") and model.fingerprint == tiny.fingerprint
     assert torch.equal(logits(model), logits(tiny))
     scorer = PairScorer(model, encode_pairs(model, pairs)[1], 1)
-    assert scorer.fast
+    assert scorer.path == "fast"
     torch.set_num_threads(2)
-    assert len(scorer.parts([0, 1])) == (1 if on_disk else 2)  # threads would fetch and drop each other's weights
+    parts: list[list[int]] = []
+    scorer.value_and_grad(
+        [0, 1], {1: torch.zeros(model.hidden_size)}, lambda indices, logps, _: parts.append(indices) or logps.sum()
+    )
+    assert len(parts) == (1 if on_disk else 2)  # threads would fetch and drop each other's weights
     torch.set_num_threads(1)
     (vector, losses), (wanted, wanted_losses) = trained(model, pairs), trained(tiny, pairs)
     assert losses == pytest.approx(wanted_losses, rel=1e-5)
@@ -206,7 +210,7 @@ def test_quantised_weights_train_exactly(bits, kind, folder, tiny, pairs):
 @pytest.mark.parametrize("bits", ["8bit", "4bit"])
 def test_quantised_models_are_trained_the_fast_way(bits, folder, pairs):
     model = load_model(folder, quantization=bits)
-    assert PairScorer(model, encode_pairs(model, pairs)[1], 1).fast
+    assert PairScorer(model, encode_pairs(model, pairs)[1], 1).path == "fast"
 
 
 @pytest.mark.parametrize("bits", ["8bit", "4bit"])

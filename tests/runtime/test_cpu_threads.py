@@ -1,16 +1,24 @@
 """Work split over threads: the same results, in order, and torch's settings as they were."""
 
+import os
+import subprocess
+import sys
 import threading
 import time
 
 import pytest
 import torch
 
-from steering.pairs.tokenization import encode_pairs
-from steering.runtime.cpu_threads import balanced, in_threads, on_one_core, shared, side_by_side, workers
-from steering.scoring.scorer import PairScorer
-from steering.training.methods.bipo.step import summed_gradient
-from tests.tiny_models import tiny_model
+from steering.runtime import cpu_threads
+from steering.runtime.cpu_environment import configure_cpu
+from steering.runtime.cpu_threads import (
+    ThreadTimeoutError,
+    balanced,
+    in_threads,
+    on_one_core,
+    side_by_side,
+    workers,
+)
 
 
 @pytest.fixture
@@ -58,76 +66,37 @@ def test_balanced():
     assert balanced([3, 3, 3], 8) == [[0], [1], [2]]
 
 
-@pytest.mark.parametrize("architecture", ["llama", "gemma2", "bloom"])
-def test_scores_are_the_same_on_two_cores(architecture, pairs, two_cores, no_hooks):
-    model = tiny_model(architecture)
-    _, encoded = encode_pairs(model, pairs)
-    push = {1: torch.randn(32, generator=torch.Generator().manual_seed(0))}
-    found = []
-    for cores in (1, 2):
-        torch.set_num_threads(cores)
-        scorer = PairScorer(model, encoded, 1)
-        found.append((scorer.reference(range(8)), scorer.scores([6, 1, 3], push), scorer.parts([6, 1, 3])))
-    (reference, scores, whole), (wanted, expected, parts) = found
-    torch.testing.assert_close(reference, wanted, rtol=1e-5, atol=1e-4)
-    torch.testing.assert_close(scores, expected, rtol=1e-5, atol=1e-4)
-    assert [part.indices for part in whole] == [[6, 1, 3]] and len(parts) == 2
-    assert sorted(sum((part.indices for part in parts), [])) == [1, 3, 6]
-    assert all([[6, 1, 3][place] for place in part.places] == part.indices for part in parts)
-    assert no_hooks(model)
+@pytest.mark.parametrize("run", [in_threads, None], ids=["in threads", "on one core"])
+def test_who_never_ends_is_not_waited_for_for_ever(run, two_cores, monkeypatch):
+    monkeypatch.setattr(cpu_threads, "LONGEST_WAIT_SECONDS", 0.2)
+    go_on = threading.Event()
+    try:
+        with pytest.raises(ThreadTimeoutError, match="did not end within"):
+            on_one_core(go_on.wait) if run is None else in_threads(lambda _: go_on.wait(), [1, 2])
+    finally:
+        go_on.set()
+    assert torch.get_num_threads() == 2
 
 
-def test_a_part_with_less_to_do_takes_over_shared_tasks(two_cores):
-    light_began = threading.Event()
-    helped = {}
-
-    def part(load):
-        done_by = helped[load] = []
-
-        def task(number):
-            light_began.wait(timeout=20)
-            time.sleep(0.01)
-            done_by.append((number, threading.get_ident()))
-            return load, number
-
-        if load == 1:
-            light_began.set()
-        results = list(shared(task, 10, after=20 * load))
-        return results, threading.get_ident()
-
-    (light, _), (heavy, owner) = in_threads(part, [1, 5])
-    assert light == [(1, number) for number in range(10)]
-    assert heavy == [(5, number) for number in range(10)]
-    assert sorted(number for number, _ in helped[5]) == list(range(10))
-    assert any(who != owner for _, who in helped[5])  # those left when the light part came
-    assert list(shared(lambda number: number, 3)) == [0, 1, 2]  # outside of parts
+def test_what_makes_a_cpu_fast_is_set_unless_the_user_has(monkeypatch):
+    monkeypatch.setenv("GOMP_SPINCOUNT", "7")
+    monkeypatch.delenv("ONEDNN_PRIMITIVE_CACHE_CAPACITY", raising=False)
+    monkeypatch.delenv("LRU_CACHE_CAPACITY", raising=False)
+    configure_cpu()
+    assert os.environ["GOMP_SPINCOUNT"] == "7" and os.environ["ONEDNN_PRIMITIVE_CACHE_CAPACITY"] == "64"
 
 
-def test_an_error_in_a_shared_task_is_raised_where_the_task_comes_from(two_cores):
-    both = threading.Barrier(2, timeout=20)
-
-    def part(load):
-        def task(number):
-            if load == 5:
-                raise ValueError(f"task {number}")
-            return number
-
-        both.wait()
-        try:
-            return list(shared(task, 10, after=20 * load))
-        except ValueError as error:
-            return str(error)
-
-    assert in_threads(part, [1, 5]) == [list(range(10)), "task 0"]
-
-
-def test_who_does_the_shared_tasks_changes_no_number(pairs, two_cores):
-    model = tiny_model()
-    _, encoded = encode_pairs(model, pairs)
-    scorer = PairScorer(model, encoded, 1)
-    vectors = {1: torch.randn(32, generator=torch.Generator().manual_seed(0))}
-    first, *others = (summed_gradient(scorer, range(7), vectors, (1.0, -1.0), beta=0.1) for _ in range(10))
-    assert all(torch.equal(first, other) for other in others)
+def test_the_command_sets_it_before_torch_is_loaded():
+    code = """if True:
+        import contextlib, os, sys
+        from steering.cli.main import main
+        with contextlib.suppress(SystemExit):
+            main(["--version"])
+        print("torch" in sys.modules, os.environ["GOMP_SPINCOUNT"])
+    """
+    environment = {name: value for name, value in os.environ.items() if name != "GOMP_SPINCOUNT"}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.split()[-2:] == ["False", "2000"]
 
 
 def test_steps_side_by_side_run_at_once_one_core_each_from_any_number_of_threads(two_cores):

@@ -1,11 +1,12 @@
-"""From last hidden states to log-probabilities of answer tokens: the head of a model, in pieces.
+"""From the last hidden states to log-probabilities of answer tokens: the LM head of a model, in pieces.
 
-A vocabulary is wide, 50,000 to 260,000 words, so logits of all answer tokens together would be the largest thing in
-memory by far. They never exist together: the head runs on a slice of the vocabulary (or, where a model does something
-to its logits afterwards, on a few tokens) at a time, and what the backward pass needs is worked out on the way.
+A vocabulary has 32,000 to 260,000 tokens, so the logits of all answer tokens together would be the largest tensor in
+memory by far. They never exist together: the head runs on a slice of the vocabulary (or, where a model scales or caps
+its logits, on a few positions) at a time, and what the backward pass needs is computed on the way.
 """
 
-import contextlib
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -13,188 +14,171 @@ from torch import Tensor, nn
 from transformers.modeling_outputs import BaseModelOutputWithPast
 
 from steering.models.loading import LanguageModel
-from steering.runtime.cpu_threads import shared
-from steering.runtime.module_proxy import InputRecorder, ModuleProxy, copy_sharing_weights
-from steering.scoring.fast.onednn_linear import Arranged, product
+from steering.runtime.module_proxy import HiddenStatesProxy, InputRecorder, copy_sharing_weights
+from steering.scoring.fast.onednn_linear import linear
 
 VOCABULARY_SLICE = 2048
-"""Words at a time: their weights and logits stay in a processor's cache."""
+"""Vocabulary entries at a time. Chosen so that a slice's weights (4.7 MB at hidden size 576) and the logits of some 200
+positions (1.6 MB) stay in a core's share of the cache; not tuned."""
 CHUNK_BYTES = 32 * 1024**2
-"""Of float32 logits at a time, where whole rows are needed."""
+"""Of float32 logits at a time where whole rows are needed: 80 positions of a vocabulary of 100,000. Not tuned."""
+CHECKED_TARGETS = 64
+"""Vocabulary entries, evenly spread, whose log-probabilities are compared with the model's own."""
 
 
-class AnswerHead:
-    """The end of a model: what comes after its last hidden states.
+class LMHead:
+    """Log-probabilities from the hidden states that enter a model's LM head.
 
-    Taken off and tried out on a few tokens when made. A model whose head cannot be taken off gives whole logits.
+    Raises ValueError when made, if the results are not those of the model's own logits on a few tokens; an
+    architecture may also refuse with an exception of its own.
     """
 
-    def __init__(self, model: LanguageModel, arranged: Arranged | None = None) -> None:
-        self.network = network = model.network
-        self._arranged = arranged
-        self._linear = self._takes_off = False
-        with contextlib.suppress(Exception):  # whatever way an architecture has to refuse
-            base, self._head = network.base_model, network.get_output_embeddings()
-            self._catch, self._given = InputRecorder(self._head), _Given(base)
-            self._headless = copy_sharing_weights(
-                network, {self._head: self._catch, **{child: child for child in base.children()}}
-            )
-            self._ending = copy_sharing_weights(network, {base: self._given, self._head: self._head})
-            self._takes_off = self._is_sound(model)
+    def __init__(self, model: LanguageModel) -> None:
+        network = model.network
+        base, self._head = network.base_model, network.get_output_embeddings()
+        recorder, self._given = InputRecorder(self._head), _GivenOutput(base)
+        headless = copy_sharing_weights(network, {self._head: recorder, **{child: child for child in base.children()}})
+        self._ending = copy_sharing_weights(network, {base: self._given, self._head: self._head})
+        self._linear = False
+        with torch.no_grad():
+            tokens = torch.arange(1, 6, device=model.device)[None] % network.get_input_embeddings().weight.shape[0]
+            logits = network(input_ids=tokens, use_cache=False).logits[0]
+            headless(input_ids=tokens, use_cache=False)
+            self._check(recorder.release()[0], logits)
 
-    def __call__(self, states: Tensor, rows: Tensor, targets: Tensor, after: float = 0) -> Tensor:
-        """log p of token targets[i] after the token whose state is states[rows[i]]: float32 [A]; differentiable.
+    def __call__(self, states: Tensor, rows: Tensor, targets: Tensor) -> Tensor:
+        """Return log p of token targets[i] after the position with hidden state states[rows[i]]; differentiable.
 
-        states: [P, hidden_size], as they come out before the head; rows, targets: int64 [A].
-        after: operations of the backward pass before the head, by which parts share out the work on theirs.
+        Args:
+            states: [positions, hidden_size], as they enter the LM head.
+            rows, targets: int64 [answer tokens].
+
+        Returns float32 [answer tokens].
         """
         rows, targets = rows.to(states.device), targets.to(states.device)
         if self._linear:
-            head = self._head
-            return SlicedLogProbabilities.apply(states, head.weight, head.bias, rows, targets, after, self._arranged)
+            return SlicedLogProbabilities.apply(states, self._head.weight, self._head.bias, rows, targets)
         return ChunkedLogProbabilities.apply(states, self._logits, rows, targets)
 
-    def after_tokens(self, tokens: Tensor, attention: Tensor, where: Tensor, targets: Tensor) -> Tensor:
-        """log p of token targets[i] after the i-th True of `where` (bool [rows, T]), through the model's own blocks.
-
-        tokens, attention: int64 [rows, T]. Hooks on the model's blocks count. Returns float32 [A].
-        """
-        if not self._takes_off:
-            logits = self.network(input_ids=tokens, attention_mask=attention, use_cache=False).logits
-            return -F.cross_entropy(
-                logits[where.to(logits.device)].float(), targets.to(logits.device), reduction="none"
-            )
-        self._headless(input_ids=tokens, attention_mask=attention, use_cache=False)
-        states = self._catch.release()
-        states = states[where.to(states.device)]
-        return self(states, torch.arange(len(states)), targets)
-
-    def matrices(self) -> list[Tensor]:
-        """Those by which a step multiplies: every slice of the vocabulary [words, hidden_size], and its transpose."""
-        if not self._linear:
-            return []
-        slices = self._head.weight.split(VOCABULARY_SLICE)
-        return [matrix for words in slices for matrix in (words, words.t())]
-
     def _logits(self, states: Tensor) -> Tensor:
-        """[P, vocabulary], by everything the model does after its last hidden states."""
-        self._given.states = states[None]
-        anything = torch.zeros(1, len(states), dtype=torch.long, device=states.device)
-        return self._ending(input_ids=anything, use_cache=False).logits[0]
+        """Logits [positions, vocabulary] by everything the model does after its last hidden states."""
+        self._given.hidden_states = states[None]
+        placeholder = torch.zeros(1, len(states), dtype=torch.long, device=states.device)
+        return self._ending(input_ids=placeholder, use_cache=False).logits[0]
 
-    @torch.no_grad()
-    def _is_sound(self, model: LanguageModel) -> bool:
-        """Whether it gives the model's own logits; and whether they are the head's alone, neither scaled nor capped."""
-        tokens = torch.arange(1, 6, device=model.device)[None] % self.network.get_input_embeddings().weight.shape[0]
-        logits = self.network(input_ids=tokens, use_cache=False).logits[0]
-        self._headless(input_ids=tokens, use_cache=False)
-        states = self._catch.release()[0]
+    def _check(self, states: Tensor, logits: Tensor) -> None:
+        """Find out whether the logits are the linear map's alone, neither scaled nor capped; compare the results.
+
+        Args:
+            states: [tokens, hidden_size], what the model's own pass handed to its head.
+            logits: [tokens, vocabulary], what the model made of them.
+        """
         head = self._head
         if type(head) is nn.Linear and not head.weight.is_meta:
             self._linear = torch.allclose(head(states).float(), logits.float(), rtol=1e-5, atol=1e-5)
-        return self._linear or torch.allclose(self._logits(states).float(), logits.float(), rtol=1e-5, atol=1e-5)
+        targets = torch.linspace(0, logits.shape[-1] - 1, CHECKED_TARGETS).long().repeat(len(states))
+        rows = torch.arange(len(states)).repeat_interleave(CHECKED_TARGETS)
+        wanted = logits.float().log_softmax(-1)[rows.to(logits.device), targets.to(logits.device)]
+        # A logarithm of a sum over the vocabulary differs by about 1e-6 with the order of the sum, in half precision
+        # each logit is rounded to 3 digits.
+        rtol, atol = (1e-5, 1e-4) if states.dtype == torch.float32 else (1e-2, 5e-2)
+        got = self(states, rows, targets)
+        if not torch.allclose(got, wanted.to(got.device), rtol=rtol, atol=atol):
+            raise ValueError("the LM head gives other log-probabilities when it is run in pieces")
 
 
-class _Given(ModuleProxy):
-    """Stands in for everything before the head."""
+class _GivenOutput(HiddenStatesProxy):
+    """Stands in for everything before the LM head: returns given hidden states as that part's output."""
 
     def forward(self, *args: object, **kwargs: object) -> BaseModelOutputWithPast:
-        return _Output(last_hidden_state=self.states)
+        return _BaseOutput(last_hidden_state=self.hidden_states)
 
 
-class _Output(BaseModelOutputWithPast):
-    """Has None for whatever else an architecture may ask of the output of its blocks."""
+@dataclass
+class _BaseOutput(BaseModelOutputWithPast):
+    """The output of a model's blocks, with None in the fields that only some architectures have.
 
-    def __getattr__(self, name: str) -> None:
-        if name.startswith("__"):
-            raise AttributeError(name)
+    None is what these fields hold where a model was asked for the logits only.
+    """
+
+    cache_params: None = None  # recurrent models
+    cross_attentions: None = None
+    router_logits: None = None  # mixtures of experts
+    image_hidden_states: None = None  # models that read images, video or sound
+    video_hidden_states: None = None
+    audio_hidden_states: None = None
+    shared_kv_states: None = None
 
 
 class SlicedLogProbabilities(torch.autograd.Function):
     """log softmax of a linear head in one pass over the vocabulary, slice by slice, each read from memory once.
 
-    With running maximum m and sum s of exponentials, as in online softmax (Milakov and Gimelshein, 2018), and the sum
-    of the words' weights under the same exponentials: divided by s it is the mean weight w under the distribution, and
-    the gradient of log p(target) with respect to the state is weight[target] - w.
+    With running maximum m and sum s of exponentials, as in online softmax (Milakov and Gimelshein, 2018, arXiv
+    1805.02867), and the sum of the head's weight rows under the same exponentials: divided by s that is the mean weight
+    row w under the distribution, and the gradient of log p(target) with respect to the state is weight[target] - w.
+
+    Inputs: states [positions, hidden_size], weight [vocabulary, hidden_size], bias [vocabulary] or None, rows and
+    targets int64 [answer tokens]. Output: float32 [answer tokens].
     """
 
     @staticmethod
-    def forward(
-        ctx,
-        states: Tensor,
-        weight: Tensor,
-        bias: Tensor | None,
-        rows: Tensor,
-        targets: Tensor,
-        after: float = 0,
-        arranged: Arranged | None = None,
-    ) -> Tensor:
-        wanted = ctx.needs_input_grad[0]
-
-        def of_slice(number: int) -> tuple[Tensor, Tensor, Tensor | None]:
-            """Of some words: maximum [P, 1], sum [P, 1] and, if wanted, sum of weights [P, hidden_size]."""
-            own = slice(number * VOCABULARY_SLICE, (number + 1) * VOCABULARY_SLICE)
-            words = weight[own]
-            logits = product(states, words, None if bias is None else bias[own], arranged).float()
-            highest = logits.amax(dim=1, keepdim=True)
-            shares = logits.sub_(highest).exp_()
-            return (
-                highest,
-                shares.sum(dim=1, keepdim=True),
-                product(shares.to(words.dtype), words.t(), None, arranged) if wanted else None,
-            )
-
-        count = len(states)
-        highest = torch.full((count, 1), -torch.inf, device=states.device)
-        total = torch.zeros(count, 1, device=states.device)
+    def forward(ctx, states: Tensor, weight: Tensor, bias: Tensor | None, rows: Tensor, targets: Tensor) -> Tensor:
+        with_gradient = ctx.needs_input_grad[0]
+        highest = torch.full((len(states), 1), -torch.inf, device=states.device)
+        total = torch.zeros(len(states), 1, device=states.device)
         mean = torch.zeros(states.shape, device=states.device)
-        slices, cost = -(-len(weight) // VOCABULARY_SLICE), 2 * (1 + wanted) * states.numel() * VOCABULARY_SLICE
-        for its_highest, its_total, its_sum in shared(of_slice, slices, cost, after if wanted else 0):
-            higher = torch.maximum(highest, its_highest)
-            shrink, its_share = torch.exp(highest - higher), torch.exp(its_highest - higher)
-            total = total * shrink + its_total * its_share
-            if wanted:
-                mean = mean.mul_(shrink).addcmul_(its_sum, its_share)
+        for start in range(0, len(weight), VOCABULARY_SLICE):
+            part = weight[start : start + VOCABULARY_SLICE]
+            shift = None if bias is None else bias[start : start + VOCABULARY_SLICE]
+            logits = linear(states, part, shift).float()
+            higher = torch.maximum(highest, logits.amax(dim=1, keepdim=True))
+            shrink, shares = torch.exp(highest - higher), logits.sub_(higher).exp_()
+            total = total.mul_(shrink).add_(shares.sum(dim=1, keepdim=True))
+            if with_gradient:
+                mean = mean.mul_(shrink).add_(linear(shares.to(part.dtype), part.t()))
             highest = higher
-        named = weight[targets]
-        reached = (states[rows].float() * named.float()).sum(dim=1)
+        target_weights = weight[targets]
+        target_logits = (states[rows].float() * target_weights.float()).sum(dim=1)
         if bias is not None:
-            reached = reached + bias[targets].float()
-        if wanted:
-            ctx.save_for_backward(mean / total, named, rows)
+            target_logits = target_logits + bias[targets].float()
+        if with_gradient:
+            ctx.save_for_backward(mean / total, target_weights, rows)
             ctx.dtype = states.dtype
-        return reached - (highest + total.log())[rows, 0]
+        return target_logits - (highest + total.log())[rows, 0]
 
     @staticmethod
     def backward(ctx, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        mean, named, rows = ctx.saved_tensors
-        weights = torch.zeros(len(mean), 1, device=mean.device).index_add(0, rows, gradient[:, None])
-        back = (-weights * mean).index_add(0, rows, gradient[:, None] * named.float())
-        return back.to(ctx.dtype), None, None, None, None, None, None
+        mean, target_weights, rows = ctx.saved_tensors
+        sums = torch.zeros(len(mean), 1, device=mean.device).index_add(0, rows, gradient[:, None])
+        back = (-sums * mean).index_add(0, rows, gradient[:, None] * target_weights.float())
+        return back.to(ctx.dtype), None, None, None, None
 
 
 class ChunkedLogProbabilities(torch.autograd.Function):
-    """The same through any ending of a model, a few tokens at a time; each chunk's gradient is taken at once."""
+    """The same through any ending of a model, a few positions at a time; each chunk's gradient is taken at once.
+
+    Inputs as above, but a function from states to logits [positions, vocabulary] in the place of weight and bias.
+    """
 
     @staticmethod
-    def forward(ctx, states: Tensor, logits_of: object, rows: Tensor, targets: Tensor) -> Tensor:
-        wanted = ctx.needs_input_grad[0]
-        found, gradients, start = [], [], 0
-        size = 1
+    def forward(ctx, states: Tensor, logits_of: Callable[[Tensor], Tensor], rows: Tensor, targets: Tensor) -> Tensor:
+        with_gradient = ctx.needs_input_grad[0]
+        logps, gradients, start = [], [], 0
+        size = 1  # the first chunk shows how wide the vocabulary is
         while start < len(rows):
-            chunk = states[rows[start : start + size]].detach().requires_grad_(wanted)
-            with torch.set_grad_enabled(wanted):
+            chunk = states[rows[start : start + size]].detach().requires_grad_(with_gradient)
+            with torch.set_grad_enabled(with_gradient):
                 logits = logits_of(chunk).float()
                 each = -F.cross_entropy(logits, targets[start : start + size], reduction="none")
-                if wanted:
+                if with_gradient:
                     gradients.append(torch.autograd.grad(each.sum(), chunk)[0])
-            found.append(each.detach())
+            logps.append(each.detach())
             start += size
             size = max(1, CHUNK_BYTES // (4 * logits.shape[-1]))
-        if wanted:
+        if with_gradient:
             ctx.save_for_backward(torch.cat(gradients), rows)
             ctx.count = len(states)
-        return torch.cat(found)
+        return torch.cat(logps)
 
     @staticmethod
     def backward(ctx, gradient: Tensor) -> tuple[Tensor | None, ...]:

@@ -1,4 +1,4 @@
-"""Hidden states come back as they were kept, from memory and from disk, and a full disk costs only time."""
+"""Hidden states come back as they were stored, from memory and from disk, and a full disk costs only time."""
 
 import pytest
 import torch
@@ -11,26 +11,35 @@ from steering.scoring.fast.activation_cache import ActivationCache
 @pytest.mark.parametrize("memory", [0, 1000, 10**9])
 def test_bit_for_bit(dtype, memory):
     cache = ActivationCache(memory)
-    kept = {i: torch.randn(3 + i, 32).to(dtype) for i in range(6)}
-    for i, each in kept.items():
-        cache.keep(i, each)
-    assert all(i in cache and torch.equal(cache[i], each) for i, each in kept.items())
+    stored = {i: torch.randn(3 + i, 32).to(dtype) for i in range(6)}
+    for i, each in stored.items():
+        cache.add(i, each)
+    assert all(i in cache and torch.equal(cache[i], each) for i, each in stored.items())
     assert 7 not in cache and not cache.problem
 
 
-def test_a_disk_that_fills_up(monkeypatch):
+def test_what_is_stored_twice_takes_room_once():
+    cache = ActivationCache(300)
+    for _ in range(3):
+        cache.add(0, torch.ones(4, 8))
+    cache.add(1, torch.zeros(4, 8))
+    assert cache.memory_left == 300 - 2 * 128 and torch.equal(cache[0], torch.ones(4, 8))
+
+
+def test_a_disk_that_fills_up(monkeypatch, caplog):
     cache = ActivationCache(0)
-    cache.keep(0, torch.ones(4, 8))
+    cache.add(0, torch.ones(4, 8))
 
     def full(data):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(cache._file, "write", full, raising=False)
-    cache.keep(1, torch.ones(4, 8))
-    cache.keep(2, torch.ones(4, 8))
+    cache.add(1, torch.ones(4, 8))
+    cache.add(2, torch.ones(4, 8))
     assert 0 in cache and torch.equal(cache[0], torch.ones(4, 8))
     assert 1 not in cache and 2 not in cache
     assert "No space left on device" in cache.problem and "of 1 pairs" in cache.problem
+    assert cache.problem in caplog.text
 
 
 def test_a_folder_that_refuses(monkeypatch):
@@ -39,12 +48,12 @@ def test_a_folder_that_refuses(monkeypatch):
 
     monkeypatch.setattr(activation_cache.tempfile, "TemporaryFile", refuse)
     cache = ActivationCache(0)
-    cache.keep(0, torch.ones(4, 8))
+    cache.add(0, torch.ones(4, 8))
     assert 0 not in cache and "Permission denied" in cache.problem
 
 
 def test_the_rest_of_the_disk_is_left_to_others(monkeypatch):
     monkeypatch.setattr(activation_cache, "DISK_RESERVE", 10**18)
     cache = ActivationCache(0)
-    cache.keep(0, torch.ones(4, 8))
+    cache.add(0, torch.ones(4, 8))
     assert 0 not in cache and "little room" in cache.problem

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from steering.scoring.fast import lm_head
-from steering.scoring.fast.lm_head import AnswerHead, SlicedLogProbabilities
+from steering.scoring.fast.lm_head import ChunkedLogProbabilities, LMHead, SlicedLogProbabilities
 from tests.tiny_models import ARCHITECTURES, tiny_model
 
 
@@ -28,25 +28,30 @@ def test_any_head_gives_the_log_softmax_and_its_gradient(architecture, chunk, mo
     states, logits = last_states(model, tokens)
     rows, targets = torch.tensor([3, 3, 7, 11]), torch.tensor([9, 250, 0, 259])  # one state may predict two tokens
     given = states[0].clone().requires_grad_()
-    got = AnswerHead(model)(given, rows, targets)
+    got = LMHead(model)(given, rows, targets)
     torch.testing.assert_close(got, logits[0].log_softmax(-1)[rows, targets], rtol=1e-5, atol=1e-5)
 
     weights = torch.tensor([1.0, -2.0, 0.5, 3.0])
     (gradient,) = torch.autograd.grad((weights * got).sum(), given)
     nudge = torch.randn(given.shape, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
-        ahead, behind = (AnswerHead(model)(given + step * nudge, rows, targets) for step in (1e-2, -1e-2))
+        ahead, behind = (LMHead(model)(given + step * nudge, rows, targets) for step in (1e-2, -1e-2))
     numeric = (weights * (ahead - behind)).sum() / 2e-2
     assert float((gradient * nudge).sum()) == pytest.approx(float(numeric), rel=1e-2, abs=1e-2)
 
 
-def test_which_heads_are_linear_and_nothing_else():
+def test_which_heads_are_linear_and_nothing_else(monkeypatch):
     """Gemma 2 caps its logits, Cohere and Granite scale them: these go through the model's own ending."""
     models = {name: tiny_model(name) for name in ("llama", "gpt2", "mamba", "gemma2", "cohere")}
     models["granite"] = tiny_model("granite", logits_scaling=2.0)
-    heads = {name: AnswerHead(model) for name, model in models.items()}
-    assert [name for name, head in heads.items() if head._linear] == ["llama", "gpt2", "mamba"]
-    assert all(head._takes_off for head in heads.values())
+    sliced, calls = [], []
+    monkeypatch.setattr(lm_head, "linear", lambda *arguments: calls.append(1) or torch.nn.functional.linear(*arguments))
+    for name, model in models.items():
+        head = LMHead(model)
+        calls.clear()
+        head(torch.ones(2, model.hidden_size), torch.tensor([0]), torch.tensor([5]))
+        sliced += [name] if calls else []
+    assert sliced == ["llama", "gpt2", "mamba"]
 
 
 @pytest.mark.parametrize("bias", [True, False])
@@ -75,14 +80,11 @@ def test_a_wide_vocabulary_never_makes_whole_logits():
     assert 0 < largest < 4 * 1024**2
 
 
-def test_a_model_whose_head_cannot_be_taken_off_gives_whole_logits(tiny, monkeypatch):
-    def refuse(*args, **kwargs):
-        raise NotImplementedError
-
-    monkeypatch.setattr(lm_head, "twin", refuse)
-    head = AnswerHead(tiny)
-    tokens, where = torch.arange(5, 15)[None], torch.zeros(1, 10, dtype=torch.bool)
-    where[0, [2, 6]] = True
-    got = head.after_tokens(tokens, torch.ones_like(tokens), where, torch.tensor([8, 9]))
-    _, logits = last_states(tiny, tokens)
-    torch.testing.assert_close(got, logits[0].log_softmax(-1)[[2, 6], [8, 9]])
+@pytest.mark.parametrize("architecture", ["llama", "gemma2"])
+def test_a_head_that_gives_other_numbers_is_refused(architecture, monkeypatch):
+    """The function that scores is what is checked: slices for Llama, the model's own ending for Gemma 2."""
+    kind = SlicedLogProbabilities if architecture == "llama" else ChunkedLogProbabilities
+    forward = kind.forward
+    monkeypatch.setattr(kind, "forward", staticmethod(lambda *arguments: forward(*arguments) + 1e-2))
+    with pytest.raises(ValueError, match="other log-probabilities"):
+        LMHead(tiny_model(architecture))

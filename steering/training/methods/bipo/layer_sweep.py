@@ -1,44 +1,57 @@
-"""Which layer to steer: a short look at a few layers of the middle, before the long training at one of them.
+"""Which layer to steer: a short comparison of a few layers, before the long training at one of them.
 
-Cao et al. (arXiv 2406.00045) choose the layer by a sweep on held-out questions. Two short looks take its place here.
+Cao et al. (arXiv 2406.00045) choose the layer by training at each and comparing on held-out questions. Two cheap
+measurements take the place of that here.
 
-1. The slopes of all layers at once. At the zero vector the gradient of BiPO's loss is -beta/2 times the mean gradient
-   of Delta, so one forward and backward pass tells how fast the preference margin would grow along it at each layer.
-2. A few steps at the layers with the steepest slopes, each step with both signs so that little is left to chance,
-   measured on held-out pairs as `bipo.run` measures.
+1. The slopes of all candidate layers at once. At the zero vector the gradient of BiPO's loss is -beta/2 times the mean
+   gradient of Delta, so one forward and backward pass shows how fast the preference margin would grow along it at each
+   layer.
+2. A few training steps at the layers with the steepest slopes, each step in both directions so that little is left to
+   chance, compared by the loss on held-out pairs.
 """
 
+import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import cycle, islice
 
 import torch
+from torch import Tensor
 
-from steering.evaluation.preference import BATCH, preference_gaps
+from steering.evaluation.preference import BATCH, log_ratio, preference_logps
 from steering.models.loading import LanguageModel
 from steering.pairs.tokenization import EncodedPair
 from steering.runtime.distributed import ALONE, Processes
 from steering.scoring.scorer import PairScorer
 from steering.training.methods.bipo.config import BiPOSettings
-from steering.training.methods.bipo.step import bipo_loss, summed_gradient
+from steering.training.methods.bipo.step import bipo_loss, bipo_sums
 
+logger = logging.getLogger(__name__)
+
+# These numbers keep a sweep short: 2 batches for the slopes, then 2 steps in both directions at 2 layers. They are
+# chosen by hand, not tuned for finding the best layer.
 FINALISTS = 2
-"""So many layers are trained at when the choice among the candidates is ours."""
+"""Layers that are trained at, of the candidates, where the user names none."""
 STEPS = 2
 """Optimiser steps at each layer."""
 TRAVEL = 0.08
-"""Steps all in one direction carry the vector to this share of the residual norm."""
+"""How far the vector gets, as a share of the residual norm, if all steps go the same way: a third of what a whole run
+may travel (see `bipo.config`)."""
 NORM_PAIRS = 2
-"""So many conversations tell the residual norms."""
+"""Conversations whose tokens give the residual norms."""
 TRAIN_PAIRS = 8
 HELD_OUT_PAIRS = 8
-"""So many pairs of about median length are trained on, and measured: the shortest ones are often of another kind."""
+"""Pairs trained on, and measured: those of about median length, because the shortest are often of another kind."""
+SHALLOWEST, DEEPEST = 0.3, 0.75
+"""Shares of the depth between which candidates lie. They stand on little: BiPO steers layer 15 and CAA (Rimsky et al.,
+arXiv 2312.06681) layer 13 of Llama-2-7B's 32, which are 0.41 to 0.48 of the depth; the range is that with room on both
+sides, more above because models differ."""
 
 
 @dataclass(frozen=True)
 class LayerResult:
-    """How a few steps at a layer did on held-out pairs.
+    """What a few steps at a layer did to held-out pairs.
 
     Attributes:
         layer: layer k.
@@ -65,22 +78,33 @@ class LayerSweep:
 
 
 def candidate_layers(num_layers: int, count: int = 5) -> tuple[int, ...]:
-    """At most `count` layers spread evenly from 30 % to 75 % of the depth, where steering has been found to work."""
-    low, high = 0.3 * (num_layers - 1), 0.75 * (num_layers - 1)
+    """Return at most `count` layers spread evenly from `SHALLOWEST` to `DEEPEST`.
+
+    Example: `candidate_layers(30)` is `(9, 12, 15, 18, 22)`.
+    """
+    low, high = SHALLOWEST * (num_layers - 1), DEEPEST * (num_layers - 1)
     spots = (low + (high - low) * (i / (count - 1) if count > 1 else 0.5) for i in range(count))
     return tuple(sorted({round(spot) for spot in spots}))
 
 
-def slopes(scorer: PairScorer, pairs: Sequence[int], norms: Mapping[int, float]) -> dict[int, float]:
-    """For each layer the norm of Delta's mean gradient at the zero vector, times the residual norm.
+def slopes(scorer: PairScorer, indices: Sequence[int], norms: Mapping[int, float]) -> dict[int, float]:
+    """Return for each layer the norm of Delta's mean gradient at the zero vector, times the residual norm.
 
-    That is the preference margin, in nats, of a vector along the gradient and as long as the residual norm, to first
-    order: at the zero vector the loss's gradient is -beta / 2 times that of Delta.
+    That is, to first order, the preference margin in nats of a vector along the gradient and as long as the residual
+    norm.
+
+    Args:
+        indices: the scorer's pairs.
+        norms: layer -> residual norm.
     """
     zeros = {layer: torch.zeros(scorer.model.hidden_size, device=scorer.model.device) for layer in norms}
-    summed = sum(summed_gradient(scorer, batch, zeros, (1.0,), beta=2.0) for batch in in_fours(pairs))
-    each = summed[:-2].split(scorer.model.hidden_size)
-    return {layer: float(g.norm()) / len(pairs) * norms[layer] for layer, g in zip(norms, each, strict=True)}
+
+    def summed_delta(indices: Sequence[int], logps: Tensor, reference_logps: Tensor) -> Tensor:
+        return log_ratio(logps - reference_logps).sum()
+
+    gradients = [scorer.value_and_grad(batch, zeros, summed_delta)[1] for batch in in_batches(indices)]
+    sums = {layer: sum(gradient[layer] for gradient in gradients) for layer in norms}
+    return {layer: float(sums[layer].norm()) / len(indices) * norm for layer, norm in norms.items()}
 
 
 def sweep_layers(
@@ -90,76 +114,75 @@ def sweep_layers(
     *,
     settings: BiPOSettings,
     layers: Sequence[int] | None = None,
-    on_progress: Callable[[int, int], None] | None = None,
     should_stop: Callable[[], bool] = lambda: False,
     processes: Processes = ALONE,
 ) -> LayerSweep:
-    """Train a few steps at each layer on a few of `pairs` and measure on a few of `held_out`.
+    """Train a few steps at each layer on a few of `pairs`, and measure on a few of `held_out`.
 
     Args:
-        settings: beta, token scope and fast are heeded; the sweep has its own rate, steps and batches.
-        layers: train at all of these; by default at the FINALISTS with the steepest slopes of `candidate_layers`.
-        on_progress: hears (steps done, steps in all); `should_stop`: asked before each step, once True the sweep ends
-            with the layers it has finished.
+        settings: beta, token_scope and fast are used; the sweep has its own learning rate, steps and batches.
+        layers: train at all of these; by default at the `FINALISTS` with the steepest slopes of `candidate_layers`.
+        should_stop: asked before each step; once it returns True the sweep ends with the layers it has finished.
         processes: those that share the layers out.
 
     Raises SteeringError for a layer the model does not have, ValueError without pairs or held-out pairs.
     """
     if not pairs or not held_out:
         raise ValueError("A sweep needs pairs to train on and held-out pairs to measure.")
-    chosen = sorted({model.check_layer(k) for k in (layers or candidate_layers(model.num_layers))})
-    trained, watched = middle(pairs, TRAIN_PAIRS), middle(held_out, HELD_OUT_PAIRS)
+    candidates = sorted({model.check_layer(k) for k in (layers or candidate_layers(model.num_layers))})
+    trained, measured_pairs = middle(pairs, TRAIN_PAIRS), middle(held_out, HELD_OUT_PAIRS)
 
-    def prepared() -> tuple[PairScorer, dict[int, float], list[int]]:
-        # One scorer at the lowest layer: its untouched pass serves every layer, its kept states do from there upwards.
-        options = {"scope": settings.token_scope, "fast": settings.fast}
-        scorer = PairScorer(model, [*trained, *watched], chosen[0], **options)
-        norms = scorer.residual_norms(chosen, NORM_PAIRS)
+    def prepare() -> tuple[PairScorer, dict[int, float], list[int]]:
+        # One scorer at the lowest layer: what it has cached serves that layer and all above.
+        scorer = PairScorer(
+            model, [*trained, *measured_pairs], candidates[0], scope=settings.token_scope, fast=settings.fast
+        )
+        norms = scorer.residual_norms(candidates, NORM_PAIRS)
         if layers:
-            return scorer, norms, chosen
+            return scorer, norms, candidates
         steepness = slopes(scorer, range(len(trained)), norms)
-        return scorer, norms, sorted(sorted(chosen, key=steepness.get)[-FINALISTS:])
+        logger.info("Slopes by layer, in nats: %s", {layer: round(slope, 2) for layer, slope in steepness.items()})
+        return scorer, norms, sorted(sorted(candidates, key=steepness.get)[-FINALISTS:])
 
-    scorer, norms, finalists = processes.together(prepared)
-    mine = processes.agreed(finalists)[processes.index :: processes.count]
-    steps = list(islice(cycle(in_fours(range(len(trained)))), STEPS))
+    scorer, norms, finalists = processes.together(prepare)
+    own_layers = processes.agreed(finalists)[processes.index :: processes.count]
+    batches = list(islice(cycle(in_batches(range(len(trained)))), STEPS))
 
-    def results() -> list[LayerResult]:
-        found: list[LayerResult] = []
-        for layer in mine:
+    def train_and_measure() -> list[LayerResult]:
+        results: list[LayerResult] = []
+        for layer in own_layers:
             v = torch.zeros(model.hidden_size, device=model.device)
             # Adam moves each coordinate by about the rate a step.
             optimizer = torch.optim.Adam([v], lr=TRAVEL * norms[layer] / (math.sqrt(model.hidden_size) * STEPS))
-            for step, batch in enumerate(steps, start=1):
+            for batch in batches:
                 if should_stop():
-                    return found
-                summed = summed_gradient(scorer, batch, {layer: v}, (1.0, -1.0), beta=settings.beta)
-                v.grad = summed[:-2] / (2 * len(batch))
+                    return results
+                sums = bipo_sums(scorer, batch, {layer: v}, (1.0, -1.0), beta=settings.beta)
+                v.grad = sums[:-2] / (2 * len(batch))
                 optimizer.step()
-                if on_progress:
-                    on_progress(len(found) * STEPS + step, len(mine) * STEPS)
-            found.append(measured(scorer, range(len(trained), len(scorer.pairs)), layer, v, settings.beta))
-        return found
+            results.append(measured(scorer, range(len(trained), len(scorer.pairs)), layer, v, settings.beta))
+        return results
 
-    every = processes.gathered(processes.together(results))
-    return LayerSweep(tuple(sorted((result for part in every for result in part), key=lambda result: result.layer)))
-
-
-def measured(scorer: PairScorer, pairs: Sequence[int], layer: int, v: torch.Tensor, beta: float) -> LayerResult:
-    """What the vector v, [hidden_size], does at the layer to these of the scorer's pairs."""
-    untouched, moved = preference_gaps(scorer, {+1.0: {layer: v}, -1.0: {layer: -v}}, indices=pairs)
-    deltas = {d: each - untouched for d, each in moved.items()}
-    loss = sum(float(bipo_loss(delta, d, beta).mean()) for d, delta in deltas.items()) / 2
-    return LayerResult(layer, loss, float(deltas[+1.0].mean()), float(deltas[-1.0].mean()))
+    of_processes = processes.gathered(processes.together(train_and_measure))
+    results = (result for of_process in of_processes for result in of_process)
+    return LayerSweep(tuple(sorted(results, key=lambda result: result.layer)))
 
 
-def in_fours(places: Sequence[int]) -> list[Sequence[int]]:
-    """The places in batches of four."""
-    return [places[start : start + BATCH] for start in range(0, len(places), BATCH)]
+def measured(scorer: PairScorer, indices: Sequence[int], layer: int, v: Tensor, beta: float) -> LayerResult:
+    """Measure what the vector v, [hidden_size], does at the layer to these of the scorer's pairs."""
+    reference_logps, *steered = preference_logps(scorer, [{layer: v}, {layer: -v}], indices=indices)
+    up, down = (log_ratio(logps - reference_logps) for logps in steered)
+    loss = (bipo_loss(up, +1.0, beta).mean() + bipo_loss(down, -1.0, beta).mean()) / 2
+    return LayerResult(layer, float(loss), float(up.mean()), float(down.mean()))
+
+
+def in_batches(indices: Sequence[int]) -> list[Sequence[int]]:
+    """Split indices into batches of `BATCH`, the last of which may be smaller."""
+    return [indices[start : start + BATCH] for start in range(0, len(indices), BATCH)]
 
 
 def middle(pairs: Sequence[EncodedPair], count: int) -> list[EncodedPair]:
-    """At most `count` pairs, those of about median length."""
+    """Return at most `count` pairs, those of about median length, in order of length."""
     ordered = sorted(pairs, key=lambda p: len(p.prompt) + len(p.chosen) + len(p.rejected))
     start = max(0, (len(ordered) - count) // 2)
     return ordered[start : start + count]

@@ -1,4 +1,4 @@
-"""One step of BiPO, and one measurement of where it has led."""
+"""One step of BiPO, and one measurement on the held-out pairs."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -9,24 +9,23 @@ from torch import Tensor
 from transformers import get_cosine_schedule_with_warmup
 
 from steering.errors import SteeringError
-from steering.evaluation.preference import PreferenceResult, preference_scores, results, score_gap
-from steering.runtime.cpu_threads import in_threads
+from steering.evaluation.preference import PreferenceResult, log_ratio, preference_logps, preference_results
 from steering.runtime.distributed import Processes
-from steering.scoring.scorer import PairScorer, Part
+from steering.scoring.scorer import Loss, PairScorer
 from steering.training.methods.bipo.config import BiPOSettings
 from steering.training.methods.bipo.state import RunState
 from steering.vectors.vector import MAX_VALUE
 
 
 class Trainer:
-    """Moves the vectors of a `RunState` along.
+    """Optimises the vectors of a `RunState`.
 
     Args:
-        scorer: scores the training pairs, which come first, and then those held out.
-        training: how many are for training.
-        settings: filled in.
-        state: what is moved, in place.
-        processes: those that share the work out; each takes the same steps.
+        scorer: scores the training pairs, which come first, and then the held-out pairs.
+        training: the number of training pairs.
+        settings: with every None filled in.
+        state: is changed in place, its tensors moved to the model's device.
+        processes: those that share the pairs of a batch out; each takes the same steps.
     """
 
     def __init__(
@@ -35,7 +34,6 @@ class Trainer:
         self.scorer, self.settings, self.state, self.processes = scorer, settings, state, processes
         self.held_out = range(training, len(scorer.pairs))
         self._before: dict[int, Tensor] = {}
-        scorer.arrange_weights()
         device = scorer.model.device
         lengths = [[len(pair.chosen), len(pair.rejected)] for pair in scorer.pairs]
         self._weights = torch.tensor(lengths, device=device, dtype=torch.float32) ** settings.length_weight
@@ -56,21 +54,30 @@ class Trainer:
 
     @property
     def norm(self) -> float:
-        """L2 norm over all layers."""
+        """L2 norm of the vectors of all layers together."""
         return math.hypot(*(float(v.detach().norm()) for v in self.state.vectors.values()))
 
     @property
     def whole(self) -> bool:
-        """Whether the state is that after a step, and not in the middle of one."""
+        """Whether the state is that after a step, not in the middle of one: an interrupted step may not be saved."""
         return all(int(own["step"]) == self.state.step for own in self._optimizer.state.values())
 
     def step(
         self, batch: Sequence[int], signs: Sequence[float], should_stop: Callable[[], bool]
     ) -> tuple[float, float] | None:
-        """Take one step; its loss, and the mean of sign * margin. None, and no step, where any process should stop."""
+        """Take one step on the batch: backward pass, clipping, AdamW, schedule.
+
+        Args:
+            batch: indices of training pairs.
+            signs: the directions d whose losses are averaged.
+            should_stop: asked once.
+
+        Returns the loss (mean over pairs and signs, plus the penalty), and the mean of d * margin in nats. Returns
+        None, and takes no step, where any process should stop.
+        """
         vectors, width = self.state.vectors, self.scorer.model.hidden_size
         size = len(vectors) * width
-        summed = self.processes.total(lambda: self._part(batch, signs, should_stop()), size + 3)
+        summed = self.processes.total(lambda: self._own_share(batch, signs, should_stop()), size + 3)
         loss, margin, stop = summed[size:].tolist()
         if stop:
             return None
@@ -86,102 +93,105 @@ class Trainer:
         self._schedule.step()
         return loss, margin
 
-    def _part(self, batch: Sequence[int], signs: Sequence[float], stop: bool) -> Tensor:
-        """This process's part of a step: gradient of each layer, loss, margin, and whether it should stop.
+    def _own_share(self, batch: Sequence[int], signs: Sequence[float], stop: bool) -> Tensor:
+        """This process's share of a step, float32 [layers * hidden_size + 3].
 
-        The parts of all processes add up: each is a sum over pairs, divided by what the whole batch divides by.
+        That is the gradient at each layer, the loss, the margin, and 1 where the process should stop. The shares of
+        all processes add up: each is a sum over pairs, divided by what the whole batch is divided by.
         """
         share = [] if stop else self.processes.share(batch)
-        options = {"beta": self.settings.beta, "weights": self._weights}
-        summed = summed_gradient(self.scorer, share, self.state.vectors, signs, **options)
-        figures = torch.tensor([float(stop)], device=self.scorer.model.device)
-        return torch.cat([summed / (len(batch) * len(signs)), figures])
-
-    def _gap(self, scores: Tensor, indices: Sequence[int]) -> Tensor:
-        return gap(scores, indices, self._weights)
+        sums = bipo_sums(
+            self.scorer, share, self.state.vectors, signs, beta=self.settings.beta, length_weights=self._weights
+        )
+        return torch.cat([sums / (len(batch) * len(signs)), torch.tensor([float(stop)], device=sums.device)])
 
     def _penalty(self) -> Tensor:
         norms = zip(self.state.vectors.values(), self.state.norms, strict=True)
         return self.settings.l2 * torch.stack([v.square().sum() / norm**2 for v, norm in norms]).sum()
 
     def sound(self, loss: float) -> bool:
-        """Whether the loss and the vectors after the step are numbers a vector file can hold."""
+        """Return whether the loss and the vectors after the step are numbers that a vector file can hold."""
         return math.isfinite(loss) and all(bool(v.abs().max() <= MAX_VALUE) for v in self.state.vectors.values())
 
     def take_back(self, step: int) -> str:
-        """After a step that was not sound: the vectors before it, and what to tell the user.
+        """Restore the vectors before a step that was not sound; return a sentence about it for the user.
 
-        Raises SteeringError where there is nothing to keep.
+        Raises SteeringError after the first step, where there is no earlier vector.
         """
-        rate = self.settings.learning_rate
-        told = f"Training broke down at step {step}, the loss or the vector is no longer a number"
-        advice = f"train again with a learning rate below {rate:g}"
+        problem = f"Training broke down at step {step}, the loss or the vector is no longer a number"
+        advice = f"train again with a learning rate below {self.settings.learning_rate:g}"
         if step == 1:
-            raise SteeringError(f"{told}; {advice}.")
+            raise SteeringError(f"{problem}; {advice}.")
         for k, v in self.state.vectors.items():
             v.detach().copy_(self._before[k])
-        kept = self.state.best_step if self.state.best and self.settings.keep_best else step - 1
-        return f"{told}: the vector of step {kept} is kept; {advice}."
+        returned_step = self.state.best_step if self.state.best and self.settings.keep_best else step - 1
+        return f"{problem}: the vector of step {returned_step} is kept; {advice}."
 
     @torch.no_grad()
     def measure(self) -> tuple[tuple[PreferenceResult, ...], float]:
-        """Results at +1 and -1 on the held-out pairs, and their loss in the directions trained (without `l2`)."""
-        vectors = self.state.vectors
-        additions = {d: {k: d * v for k, v in vectors.items()} for d in (+1.0, -1.0)}
-        scores = preference_scores(self.scorer, additions, indices=self.held_out, processes=self.processes)
-        untouched, *moved = scores
-        gaps = {d: each[:, 0] - each[:, 1] for d, each in zip(additions, moved, strict=True)}
-        measured = tuple(results(untouched[:, 0] - untouched[:, 1], gaps))
-        base = self._gap(untouched, self.held_out)
-        trained = (+1.0,) if self.settings.signs == "plus" else tuple(additions)
+        """Return the results at +1 and -1 on the held-out pairs, and their mean loss in the directions trained.
+
+        The loss is without the `l2` penalty.
+        """
+        signs = (+1.0, -1.0)
+        additions = [{k: d * v for k, v in self.state.vectors.items()} for d in signs]
+        logps = preference_logps(self.scorer, additions, indices=self.held_out, processes=self.processes)
+        reference_logps, *steered = logps / self._weights[list(self.held_out)]
         losses = [
-            bipo_loss(self._gap(each, self.held_out) - base, d, self.settings.beta).mean()
-            for d, each in zip(additions, moved, strict=True)
-            if d in trained
+            bipo_loss(log_ratio(each - reference_logps), d, self.settings.beta).mean()
+            for d, each in zip(signs, steered, strict=True)
+            if d > 0 or self.settings.signs != "plus"
         ]
-        return measured, float(torch.stack(losses).mean())
+        return tuple(preference_results(logps, signs)), float(torch.stack(losses).mean())
 
 
-def summed_gradient(
+def bipo_sums(
     scorer: PairScorer,
-    batch: Sequence[int],
+    indices: Sequence[int],
     vectors: Mapping[int, Tensor],
     signs: Sequence[float],
     *,
     beta: float,
-    weights: Tensor | None = None,
+    length_weights: Tensor | None = None,
 ) -> Tensor:
-    """Sums over pairs and signs: the loss's gradient at each layer, the loss, and sign * margin.
+    """Sum BiPO's loss and its gradient over pairs and signs.
 
-    vectors: layer -> [hidden_size]. Returns float32 [layers * hidden_size + 2]. The pairs are shared out to this
-    machine's cores, each of which goes forward and backward on its own.
+    Args:
+        indices: the scorer's pairs; none give zeros.
+        vectors: layer -> v, float32 [hidden_size].
+        signs: the directions d; d * v is added to the residual stream.
+        length_weights: [pairs, 2], what log-probabilities of chosen and rejected are divided by; None for 1.
+
+    Returns float32 [layers * hidden_size + 2]: the gradient at each layer, the loss, and d * margin in nats.
     """
-
-    def of_part(its: Part) -> Tensor:
-        part = its.indices
-        leaves = {k: v.detach().requires_grad_() for k, v in vectors.items()}
-        figures = torch.zeros(2, device=scorer.model.device)
-        untouched = scorer.reference(part)
-        for d in signs:  # one direction after the other: only one is in memory at a time
-            steered = scorer.scores(part, {k: d * v for k, v in leaves.items()}, its.loan)
-            loss = bipo_loss(gap(steered, part, weights) - gap(untouched, part, weights), d, beta).sum()
-            loss.backward()
-            moved = steered.detach() - untouched
-            figures += torch.stack([loss.detach(), d * (moved[:, 0] - moved[:, 1]).sum()])
-        return torch.cat([*(v.grad for v in leaves.values()), figures])
-
-    scorer.reference(batch)
-    size = sum(len(v) for v in vectors.values()) + 2
-    return sum(in_threads(of_part, scorer.parts(batch)), torch.zeros(size, device=scorer.model.device))
+    sums = torch.zeros(sum(len(v) for v in vectors.values()) + 2, device=scorer.model.device)
+    if not len(indices):
+        return sums
+    for d in signs:  # one direction after the other: only one is in memory at a time
+        values, gradients = scorer.value_and_grad(
+            indices, {k: d * v.detach() for k, v in vectors.items()}, _loss_and_margin(d, beta, length_weights)
+        )
+        sums += torch.cat([*(d * gradient for gradient in gradients.values()), values])  # chain rule: d(dv)/dv = d
+    return sums
 
 
-def gap(scores: Tensor, indices: Sequence[int], weights: Tensor | None = None) -> Tensor:
-    """log p(chosen) - log p(rejected) [n] of scores [n, 2], each divided by its weight, [pairs, 2]."""
-    if weights is not None:
-        scores = scores / weights[list(indices)]
-    return score_gap(scores)
+def _loss_and_margin(d: float, beta: float, length_weights: Tensor | None) -> Loss:
+    """A loss for `value_and_grad`: sums over pairs of BiPO's loss and of d * margin."""
+
+    def loss(indices: Sequence[int], logps: Tensor, reference_logps: Tensor) -> Tensor:
+        moved = logps - reference_logps
+        weighted = moved if length_weights is None else moved / length_weights[list(indices)]
+        return torch.stack([bipo_loss(log_ratio(weighted), d, beta).sum(), d * log_ratio(moved.detach()).sum()])
+
+    return loss
 
 
 def bipo_loss(delta: Tensor, d: float, beta: float) -> Tensor:
-    """-log sigmoid(d * beta * Delta) of each pair (Cao et al., equation 3)."""
+    """Return -log sigmoid(d * beta * Delta) of each pair (Cao et al., arXiv 2406.00045, equation 3).
+
+    Args:
+        delta: [n], the steered minus the reference log-ratio of chosen to rejected, in nats.
+        d: +1 or -1, the direction in which the vector was added.
+        beta: sharpness, as in DPO.
+    """
     return -F.logsigmoid(d * beta * delta)

@@ -79,8 +79,8 @@ def run(
         state = RunState.at_zero(layers, list(norms.values()), model.hidden_size)
     resumed = state.seconds
     settings = settings.filled_in(layers, len(encoded), state.norms, model.hidden_size)
-    if scorer.why_plain:
-        notes.append(f"Training the plain, slower way: {scorer.why_plain}.")
+    if scorer.why:
+        notes.append(f"Training the plain, slower way: {scorer.why}.")
     if settings.patience and not watched:
         notes.append("Nothing is held out, so the training will not stop early.")
     trainer = Trainer(scorer, len(encoded), settings, state, processes)
@@ -160,12 +160,12 @@ def run(
                 held_out=held,
                 held_out_loss=held_loss,
                 vector=best_so_far() if held else None,
-                note=" ".join(filter(None, (checkpoint.problem if checkpoint else "", scorer.states.problem))),
+                note=" ".join(filter(None, (checkpoint.problem if checkpoint else "", scorer.note))),
             )
     except BaseException:  # a failure, or nobody reads the reports any more
         keep()
         raise
-    notes.append(scorer.states.problem)
+    notes.append(scorer.note)
     vector = best_so_far()
     if stopped == "asked":
         keep()

@@ -1,4 +1,4 @@
-"""The sweep over layers: what it measures is what the plain way measures, and it ends in good order."""
+"""The sweep over layers: what it measures is what the reference measures, and it ends in good order."""
 
 import math
 
@@ -9,6 +9,7 @@ from steering.errors import SteeringError
 from steering.evaluation import evaluate
 from steering.pairs.tokenization import EncodedPair, encode_pairs
 from steering.scoring.scorer import PairScorer
+from steering.training.methods.bipo import layer_sweep as module
 from steering.training.methods.bipo import layer_sweep as module
 from steering.training.methods.bipo.config import BiPOSettings
 from steering.training.methods.bipo.layer_sweep import LayerResult, LayerSweep, candidate_layers, slopes, sweep_layers
@@ -58,10 +59,12 @@ def test_slopes_are_the_growth_of_the_margin_along_each_layers_gradient(fast, ti
     got = slopes(PairScorer(tiny, encoded, 1, fast=fast), range(len(encoded)), norms)
     for layer, norm in norms.items():
         plain = PairScorer(tiny, encoded, layer, fast=False)
-        zero = torch.zeros(tiny.hidden_size, requires_grad=True)
-        margins = [plain.scores([i], {layer: zero})[0] for i in range(len(encoded))]
-        (gradient,) = torch.autograd.grad(sum(m[0] - m[1] for m in margins) / len(encoded), zero)
-        assert got[layer] == pytest.approx(norm * float(gradient.norm()), rel=1e-4)
+        zero = {layer: torch.zeros(tiny.hidden_size)}
+        gradients = [
+            plain.value_and_grad([i], zero, lambda _, logps, __: (logps[:, 0] - logps[:, 1]).sum())[1][layer]
+            for i in range(len(encoded))
+        ]
+        assert got[layer] == pytest.approx(norm * float((sum(gradients) / len(encoded)).norm()), rel=1e-4)
 
 
 def test_the_layers_with_the_steepest_slopes_are_trained_at(pairs):
@@ -77,8 +80,8 @@ def test_the_layers_with_the_steepest_slopes_are_trained_at(pairs):
 # The results ----------------------------------------------------------------------------------------------------------
 
 
-def test_each_layer_gets_what_it_gets_alone_and_the_plain_way(tiny, encoded):
-    """Hidden states kept at the lowest layer serve the others."""
+def test_each_layer_gets_what_it_gets_alone_and_the_reference_way(tiny, encoded):
+    """Hidden states cached at the lowest layer serve the others."""
     together = sweep(tiny, encoded)
     alone = LayerSweep(tuple(sweep(tiny, encoded, [layer]).results[0] for layer in range(4)))
     plain = sweep(tiny, encoded, settings=BiPOSettings(fast=False))
@@ -100,10 +103,10 @@ def test_results_are_those_of_evaluate(tiny, pairs, encoded):
         pytest.approx(down.preference_margin, rel=1e-4),
     )
     scorer = PairScorer(tiny, encoded, 2, fast=False)
-    base = scorer.reference(range(8))
+    base = scorer.reference_logps(range(8))
     loss = 0.0
     for d in (1, -1):
-        delta = (scorer.scores(range(8), {2: d * direction}) - base) @ torch.tensor([1.0, -1.0])
+        delta = (scorer.logps(range(8), {2: d * direction}) - base) @ torch.tensor([1.0, -1.0])
         loss += float(-torch.log(torch.sigmoid(d * 0.2 * delta)).mean()) / 2
     assert got.loss == pytest.approx(loss, rel=1e-4)
 
@@ -127,25 +130,19 @@ def test_the_best_layer_has_the_lowest_loss():
     assert LayerSweep((one, two, three)).best == 7 and LayerSweep().best is None
 
 
-# Progress, stopping, failing ------------------------------------------------------------------------------------------
-
-
-def test_progress_counts_steps(tiny, encoded):
-    heard = []
-    sweep(tiny, encoded, (1, 2), on_progress=lambda done, total: heard.append((done, total)))
-    assert heard == [(done, 2 * module.STEPS) for done in range(1, 2 * module.STEPS + 1)]
+# Stopping, failing ----------------------------------------------------------------------------------------------------
 
 
 def test_stopping_keeps_the_layers_that_are_done(tiny, encoded):
     whole = sweep(tiny, encoded)
-    heard = []
-    stopped = sweep(
-        tiny,
-        encoded,
-        on_progress=lambda done, total: heard.append(done),
-        should_stop=lambda: len(heard) > module.STEPS,
-    )
-    assert len(heard) == module.STEPS + 1 and stopped.results == whole.results[:1]
+    asked = []
+
+    def should_stop():
+        asked.append(1)
+        return len(asked) == module.STEPS + 2  # before the second step at the second layer
+
+    stopped = sweep(tiny, encoded, should_stop=should_stop)
+    assert len(asked) == module.STEPS + 2 and stopped.results == whole.results[:1]
     assert sweep(tiny, encoded, should_stop=lambda: True) == LayerSweep()
 
 
@@ -154,7 +151,7 @@ def test_the_model_is_as_it_was(pairs, no_hooks, monkeypatch):
     _, encoded = encode_pairs(model, pairs)
     before = {name: parameter.clone() for name, parameter in model.network.named_parameters()}
     sweep(model, encoded)
-    monkeypatch.setattr(module, "summed_gradient", lambda *args, **options: 1 / 0)
+    monkeypatch.setattr(module, "bipo_sums", lambda *args, **options: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         sweep(model, encoded)
     assert no_hooks(model)

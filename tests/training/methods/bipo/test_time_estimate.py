@@ -87,15 +87,19 @@ def test_a_run_spends_the_tokens_that_are_predicted(settings, tiny, pairs, monke
     """Every pass of a real run after its preparation is counted."""
     spent = {"untouched": 0, "step": 0, "scoring": 0}
     seen: dict[PairScorer, set[int]] = {}
-    scores, reference = PairScorer.scores, PairScorer.reference
+    logps, value_and_grad, reference = PairScorer.logps, PairScorer.value_and_grad, PairScorer.reference_logps
 
     def tokens(scorer, indices):
         lengths = Lengths.of(scorer.pairs)
         return lengths.prefix + sum(lengths.own[i] for i in indices)
 
-    def counted_scores(scorer, indices, additions, *loan):
-        spent["step" if torch.is_grad_enabled() else "scoring"] += tokens(scorer, indices)
-        return scores(scorer, indices, additions, *loan)
+    def counted_logps(scorer, indices, additions):
+        spent["scoring"] += tokens(scorer, indices)
+        return logps(scorer, indices, additions)
+
+    def counted_steps(scorer, indices, vectors, loss):
+        spent["step"] += tokens(scorer, indices)
+        return value_and_grad(scorer, indices, vectors, loss)
 
     def counted_reference(scorer, indices):
         if new := set(indices) - seen.setdefault(scorer, set()):
@@ -103,8 +107,9 @@ def test_a_run_spends_the_tokens_that_are_predicted(settings, tiny, pairs, monke
             seen[scorer] |= new
         return reference(scorer, indices)
 
-    monkeypatch.setattr(PairScorer, "scores", counted_scores)
-    monkeypatch.setattr(PairScorer, "reference", counted_reference)
+    monkeypatch.setattr(PairScorer, "logps", counted_logps)
+    monkeypatch.setattr(PairScorer, "value_and_grad", counted_steps)
+    monkeypatch.setattr(PairScorer, "reference_logps", counted_reference)
     reports = list(training_run(tiny, pairs[:5], pairs[5:], layer=1, **settings))
 
     settings = BiPOSettings(**settings)
@@ -120,7 +125,7 @@ def test_a_run_spends_the_tokens_that_are_predicted(settings, tiny, pairs, monke
 # Measuring ------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("architecture", ["llama", "bloom"], ids=["fast", "plain"])
+@pytest.mark.parametrize("architecture", ["llama", "bloom"], ids=["fast", "reference"])
 def test_every_speed_is_measured_and_the_model_is_as_it_was(architecture, pairs, no_hooks):
     model = tiny_model(architecture)
     _, encoded = encode_pairs(model, pairs)

@@ -148,13 +148,13 @@ def test_training_moves_held_out_pairs_both_ways(tiny, pairs):
 
 
 def held_out_loss(model, vector, pairs, beta=0.1):
-    """Mean BiPO loss at +1 and -1, from log-probabilities measured the plain way."""
+    """Mean BiPO loss at +1 and -1, from log-probabilities measured the reference way."""
     scorer = steering.scoring.PairScorer(model, encode_pairs(model, pairs)[1], vector.layers[0], fast=False)
     everything = range(len(pairs))
     direction = vector.directions[vector.layers[0]]
     with torch.no_grad():
-        ratio = {d: scorer.scores(everything, {vector.layers[0]: d * direction}).diff()[:, 0] * -1 for d in (1.0, -1.0)}
-        base = scorer.reference(everything).diff()[:, 0] * -1
+        ratio = {d: scorer.logps(everything, {vector.layers[0]: d * direction}).diff()[:, 0] * -1 for d in (1.0, -1.0)}
+        base = scorer.reference_logps(everything).diff()[:, 0] * -1
     return sum(float(-(d * beta * (ratio[d] - base)).sigmoid().log().mean()) for d in ratio) / 2
 
 

@@ -103,7 +103,7 @@ def test_the_held_out_loss_is_that_of_the_variant(tiny, pairs):
     scorer = PairScorer(tiny, encoded, 1, fast=False)
     lengths = torch.tensor([[len(pair.chosen), len(pair.rejected)] for pair in encoded])
     with torch.no_grad():
-        moved = (scorer.scores(range(3), dict(done.vector.directions)) - scorer.reference(range(3))) / lengths
+        moved = (scorer.logps(range(3), dict(done.vector.directions)) - scorer.reference_logps(range(3))) / lengths
     wanted = -torch.sigmoid(2.0 * (moved[:, 0] - moved[:, 1])).log().mean()
     assert last.held_out_loss == pytest.approx(float(wanted), rel=1e-5)
     assert len(last.held_out) == 2  # still measured in both directions

@@ -64,20 +64,20 @@ def main(folder: Path) -> None:
     facts["went on"] = [first.step, done.step, checkpoint.exists()]
     saved("usual", done.vector)
 
-    scores, calls = PairScorer.scores, []
+    value_and_grad, calls = PairScorer.value_and_grad, []
 
     def broken(self, *arguments):
         calls.append(1)
         if processes.index == 1 and len(calls) == 3:
             raise RuntimeError("out of memory")
-        return scores(self, *arguments)
+        return value_and_grad(self, *arguments)
 
-    PairScorer.scores = broken
+    PairScorer.value_and_grad = broken
     try:
         list(run(USUAL))
     except SteeringError as error:
         facts["failed"] = told(error)
-    PairScorer.scores = scores
+    PairScorer.value_and_grad = value_and_grad
     try:
         processes.together(lambda: read_pairs(folder / ("pairs.csv" if processes.is_main else "none.csv")))
     except SteeringError as error:
@@ -91,7 +91,7 @@ def main(folder: Path) -> None:
     (folder / f"facts-{processes.index}.json").write_text(json.dumps(facts))
 
     if processes.index == 1:  # it dies in the middle of a run; the other must not wait for it
-        PairScorer.scores = lambda *arguments: os.kill(os.getpid(), signal.SIGKILL)
+        PairScorer.value_and_grad = lambda *arguments: os.kill(os.getpid(), signal.SIGKILL)
     try:
         list(run(USUAL))
     except SteeringError as error:
