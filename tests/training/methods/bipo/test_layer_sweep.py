@@ -10,7 +10,6 @@ from steering.evaluation import evaluate
 from steering.pairs.tokenization import EncodedPair, encode_pairs
 from steering.scoring.scorer import PairScorer
 from steering.training.methods.bipo import layer_sweep as module
-from steering.training.methods.bipo import layer_sweep as module
 from steering.training.methods.bipo.config import BiPOSettings
 from steering.training.methods.bipo.layer_sweep import LayerResult, LayerSweep, candidate_layers, slopes, sweep_layers
 from steering.vectors.vector import SteeringVector
