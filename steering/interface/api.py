@@ -8,6 +8,7 @@ import gradio as gr
 from steering.errors import SteeringError
 from steering.generation.results import Column
 from steering.generation.sampling import Sampling
+from steering.interface.api_training import described_methods, plain_errors, train_for
 from steering.interface.app_state import AppState
 from steering.interface.playground.controls import DEFAULT_TOKENS, LONGEST_PROMPT, MOST_TOKENS, Controls
 from steering.interface.playground.sliders import MAX_COLUMNS, fitting
