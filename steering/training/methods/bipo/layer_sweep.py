@@ -24,7 +24,7 @@ from steering.models.loading import LanguageModel
 from steering.pairs.tokenization import EncodedPair
 from steering.runtime.distributed import ALONE, Processes
 from steering.scoring.scorer import PairScorer
-from steering.training.methods.bipo.config import BiPOSettings
+from steering.training.methods.bipo.config import BiPOConfig
 from steering.training.methods.bipo.step import bipo_loss, bipo_sums
 
 logger = logging.getLogger(__name__)
@@ -112,7 +112,7 @@ def sweep_layers(
     pairs: Sequence[EncodedPair],
     held_out: Sequence[EncodedPair],
     *,
-    settings: BiPOSettings,
+    settings: BiPOConfig,
     layers: Sequence[int] | None = None,
     should_stop: Callable[[], bool] = lambda: False,
     processes: Processes = ALONE,

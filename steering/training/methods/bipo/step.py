@@ -12,7 +12,7 @@ from steering.errors import SteeringError
 from steering.evaluation.preference import PreferenceResult, log_ratio, preference_logps, preference_results
 from steering.runtime.distributed import Processes
 from steering.scoring.scorer import Loss, PairScorer
-from steering.training.methods.bipo.config import BiPOSettings
+from steering.training.methods.bipo.config import BiPOConfig
 from steering.training.methods.bipo.state import RunState
 from steering.vectors.vector import MAX_VALUE
 
@@ -29,7 +29,7 @@ class Trainer:
     """
 
     def __init__(
-        self, scorer: PairScorer, training: int, settings: BiPOSettings, state: RunState, processes: Processes
+        self, scorer: PairScorer, training: int, settings: BiPOConfig, state: RunState, processes: Processes
     ) -> None:
         self.scorer, self.settings, self.state, self.processes = scorer, settings, state, processes
         self.held_out = range(training, len(scorer.pairs))

@@ -16,7 +16,7 @@ from steering.evaluation.preference import BATCH
 from steering.models.loading import LanguageModel
 from steering.pairs.tokenization import EncodedPair, shared_prefix
 from steering.scoring.scorer import PairScorer
-from steering.training.methods.bipo.config import CURVE_PAIRS, BiPOSettings
+from steering.training.methods.bipo.config import CURVE_PAIRS, BiPOConfig
 from steering.training.methods.bipo.layer_sweep import middle
 from steering.training.methods.bipo.step import bipo_sums
 
@@ -66,7 +66,7 @@ class Speed:
     step: float
     scoring: float
 
-    def seconds(self, settings: BiPOSettings, pairs: Lengths, training: int) -> float:
+    def seconds(self, settings: BiPOConfig, pairs: Lengths, training: int) -> float:
         """Predict the seconds of a run from its start to its last report, without a sweep over layers.
 
         Args:
@@ -108,7 +108,7 @@ def measure_speed(model: LanguageModel, pairs: Sequence[EncodedPair], layer: int
     with stopwatch() as untouched:
         scorer.reference_logps(batch).tolist()  # a list, because a GPU works on until it is asked for numbers
     with stopwatch() as step:
-        bipo_sums(scorer, batch, {layer: v}, (1.0,), beta=BiPOSettings.beta).tolist()
+        bipo_sums(scorer, batch, {layer: v}, (1.0,), beta=BiPOConfig().beta).tolist()
     with stopwatch() as scoring:
         scorer.logps(batch, {layer: v}).tolist()
     return Speed(setup[0] / max(lengths.own), untouched[0] / tokens, step[0] / tokens, scoring[0] / tokens)

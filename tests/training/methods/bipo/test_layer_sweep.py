@@ -10,12 +10,12 @@ from steering.evaluation import evaluate
 from steering.pairs.tokenization import EncodedPair, encode_pairs
 from steering.scoring.scorer import PairScorer
 from steering.training.methods.bipo import layer_sweep as module
-from steering.training.methods.bipo.config import BiPOSettings
+from steering.training.methods.bipo.config import BiPOConfig
 from steering.training.methods.bipo.layer_sweep import LayerResult, LayerSweep, candidate_layers, slopes, sweep_layers
 from steering.vectors.vector import SteeringVector
 from tests.tiny_models import tiny_model
 
-SETTINGS = BiPOSettings()
+SETTINGS = BiPOConfig()
 
 
 @pytest.fixture
@@ -83,7 +83,7 @@ def test_each_layer_gets_what_it_gets_alone_and_the_reference_way(tiny, encoded)
     """Hidden states cached at the lowest layer serve the others."""
     together = sweep(tiny, encoded)
     alone = LayerSweep(tuple(sweep(tiny, encoded, [layer]).results[0] for layer in range(4)))
-    plain = sweep(tiny, encoded, settings=BiPOSettings(fast=False))
+    plain = sweep(tiny, encoded, settings=BiPOConfig(fast=False))
     assert [result.layer for result in together.results] == [0, 1, 2, 3]
     for other in (alone, plain):
         assert [result.layer for result in other.results] == [0, 1, 2, 3]

@@ -9,7 +9,7 @@ from steering.pairs.tokenization import EncodedPair, encode_pairs, shared_prefix
 from steering.scoring.fast.packing import pack
 from steering.scoring.scorer import PairScorer
 from steering.training import training_run
-from steering.training.methods.bipo.config import CURVE_PAIRS, BiPOSettings
+from steering.training.methods.bipo.config import CURVE_PAIRS, BiPOConfig
 from steering.training.methods.bipo.layer_sweep import middle
 from steering.training.methods.bipo.time_estimate import Lengths, Speed, measure_speed
 from tests.tiny_models import tiny_model
@@ -58,24 +58,24 @@ def test_lengths_count_what_packing_packs(batch_size, tiny, pairs):
 )
 def test_seconds_are_tokens_times_speed(settings, held_out, speed, wanted):
     speed = Speed(**{"setup": 0, "untouched": 0, "step": 0, "scoring": 0, **speed})
-    assert seconds(speed, BiPOSettings(**settings), held_out) == pytest.approx(wanted)
+    assert seconds(speed, BiPOConfig(**settings), held_out) == pytest.approx(wanted)
 
 
 def test_parts_add_up():
     parts = [Speed(*(float(i == part) * (i + 1) for i in range(4))) for part in range(4)]
-    total = seconds(Speed(1, 2, 3, 4), BiPOSettings(), HELD_OUT)
-    assert total == pytest.approx(sum(seconds(part, BiPOSettings(), HELD_OUT) for part in parts))
+    total = seconds(Speed(1, 2, 3, 4), BiPOConfig(), HELD_OUT)
+    assert total == pytest.approx(sum(seconds(part, BiPOConfig(), HELD_OUT) for part in parts))
 
 
 def test_held_out_pairs_beyond_those_watched_cost_nothing():
     many, watched = (30,) * (CURVE_PAIRS + 5), (30,) * CURVE_PAIRS
     speed = Speed(1, 1, 1, 1)
-    assert seconds(speed, BiPOSettings(), many) == seconds(speed, BiPOSettings(), watched)
+    assert seconds(speed, BiPOConfig(), many) == seconds(speed, BiPOConfig(), watched)
 
 
 def test_both_signs_take_two_steps_each():
     speed = Speed(0, 0, 1, 0)
-    assert seconds(speed, BiPOSettings(signs="both")) == 2 * seconds(speed, BiPOSettings())
+    assert seconds(speed, BiPOConfig(signs="both")) == 2 * seconds(speed, BiPOConfig())
 
 
 @pytest.mark.parametrize(
@@ -112,7 +112,7 @@ def test_a_run_spends_the_tokens_that_are_predicted(settings, tiny, pairs, monke
     monkeypatch.setattr(PairScorer, "reference_logps", counted_reference)
     reports = list(training_run(tiny, pairs[:5], pairs[5:], layer=1, **settings))
 
-    settings = BiPOSettings(**settings)
+    settings = BiPOConfig(**settings)
     lengths = Lengths.of(encode_pairs(tiny, pairs)[1])
     assert -(-settings.steps(5) // settings.measure_every(5)) == sum(report.held_out is not None for report in reports)
     for name in ("step", "scoring"):

@@ -8,7 +8,7 @@ from steering.pairs.dataset import Pairs
 from steering.pairs.tokenization import encode_pairs
 from steering.scoring.scorer import PairScorer
 from steering.training import training_run
-from steering.training.methods.bipo.config import BiPOSettings
+from steering.training.methods.bipo.config import BiPOConfig
 from steering.training.methods.bipo.layer_sweep import sweep_layers
 from steering.vectors.vector import SteeringVector
 from tests.plain_variants import variant_run
@@ -88,7 +88,7 @@ def test_several_layers_are_written_down_and_measured_as_trained(tiny, pairs, tm
 
 def test_a_sweep_chooses_the_layer(tiny, pairs):
     encoded = (encode_pairs(tiny, part)[1] for part in (pairs[:5], pairs[5:]))
-    found = sweep_layers(tiny, *encoded, settings=BiPOSettings())
+    found = sweep_layers(tiny, *encoded, settings=BiPOConfig())
     first, *_, done = training_run(tiny, pairs[:5], pairs[5:], layer="sweep", epochs=1)
     assert "layer" in first.note and done.vector.layers == (found.best,) == (done.vector.method["layer"],)
     *_, done = training_run(tiny, pairs, NOTHING, layer="sweep", epochs=1)  # nothing to measure with: the middle
