@@ -40,19 +40,24 @@ def evaluate(
     pairs: Pairs,
     multipliers: Sequence[float] = DEFAULT_MULTIPLIERS,
     *,
+    scorer: PairScorer | None = None,
+    indices: Sequence[int] | None = None,
     on_progress: Callable[[int, int], None] | None = None,
     processes: Processes = ALONE,
 ) -> list[PreferenceResult]:
     """Measure `vector` on `pairs` at each multiplier; `on_progress` hears (batches done, batches in all).
+
+    With a `scorer`, those of its pairs that `indices` name are measured in place of `pairs`.
 
     Raises SteeringError for a vector that does not fit the model, a multiplier out of range, or pairs of which the
     model can read none.
     """
     multipliers = [check_multiplier(m) for m in multipliers]
     additions = {m: {k: rows[0] for k, rows in additions_for(model, [{vector: m}]).items()} for m in multipliers}
-    _, encoded = encode_pairs(model, pairs)
-    scorer = PairScorer(model, encoded, min(vector.layers), scope=vector.token_scope)
-    return results(*preference_gaps(scorer, additions, on_progress=on_progress, processes=processes))
+    if scorer is None:
+        _, encoded = encode_pairs(model, pairs)
+        scorer = PairScorer(model, encoded, min(vector.layers), scope=vector.token_scope)
+    return results(*preference_gaps(scorer, additions, indices=indices, on_progress=on_progress, processes=processes))
 
 
 def preference_gaps(

@@ -14,16 +14,18 @@ from dataclasses import dataclass, field
 from functools import cache
 from importlib import import_module
 from importlib.metadata import entry_points
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from steering.errors import SteeringError
-from steering.models import LanguageModel
-from steering.pairs import Pairs
-from steering.runtime.distributed import ALONE, Processes
-from steering.training.checkpoints import Checkpoint
 from steering.training.config import MethodConfig
 from steering.training.methods import OURS
-from steering.training.progress import Progress
+
+if TYPE_CHECKING:  # listing the methods, as `steering train --help` does, must not wait for torch
+    from steering.models.loading import LanguageModel
+    from steering.pairs.dataset import Pairs
+    from steering.runtime.distributed import Processes
+    from steering.training.checkpoints import Checkpoint
+    from steering.training.progress import Progress
 
 ENTRY_POINTS = "steering.methods"
 
@@ -43,25 +45,32 @@ class Preset:
     settings: Mapping[str, Any] = field(default_factory=dict)
 
 
+def _alone() -> "Processes":
+    from steering.runtime.distributed import ALONE
+
+    return ALONE
+
+
 @dataclass(frozen=True)
 class RunContext:
     """What a run may use beside model, pairs and settings.
 
     Attributes:
         should_stop: asked before each step; once True the run ends with the best vector so far.
-        checkpoint: where a method that `resumes` keeps what it has come to; None keeps nothing.
+        checkpoint: where a method that `resumes` writes its state; None writes nothing.
         processes: those that train this vector together, each making the same calls.
     """
 
     should_stop: Callable[[], bool] = lambda: False
-    checkpoint: Checkpoint | None = None
-    processes: Processes = ALONE
+    checkpoint: "Checkpoint | None" = None
+    processes: "Processes" = field(default_factory=_alone)
 
 
-Run = Callable[[LanguageModel, Pairs, Pairs, Any, RunContext], Iterator[Progress]]
-"""(model, pairs, held-out pairs, config, context) -> reports; the last one is `done` and carries the vector."""
+Run = Callable[["LanguageModel", "Pairs", "Pairs", Any, RunContext], "Iterator[Progress]"]
+"""(model, pairs, held-out pairs, config, context) -> reports; the last one is `done` and carries the vector, or None if
+the run was stopped before there was one. See `Progress` for what a report says."""
 
-Estimate = Callable[[LanguageModel, Pairs, Pairs, Any], float]
+Estimate = Callable[["LanguageModel", "Pairs", "Pairs", Any], float]
 """(model, pairs, held-out pairs, config) -> predicted seconds of the run on this machine; may measure for a second."""
 
 
@@ -77,7 +86,7 @@ class Method:
         presets: word -> bundle of settings, the default one first; empty for a method with nothing to choose.
         estimate: predicts the seconds of a run; None where every run takes seconds.
         inputs: what it is made from; `pairs` is what page, command line and API can bring.
-        resumes: whether it keeps checkpoints and goes on from them.
+        resumes: whether it writes checkpoints and goes on from them.
     """
 
     name: str
@@ -90,22 +99,45 @@ class Method:
     inputs: Sequence[str] = ("pairs",)
     resumes: bool = False
 
+    def config(self, settings: Mapping[str, Any]) -> Any:
+        """Make the config of these settings; raise SteeringError, one sentence, for an unknown or unsound one."""
+        return self.config_class.checked(self.name, settings)
+
+    def preset_settings(self, effort: str | None) -> dict[str, Any]:
+        """Settings of the preset of this name, none for None; SteeringError for a name that it does not have."""
+        if effort is None:
+            return {}
+        if effort not in self.presets:
+            there_are = f"choose one of: {', '.join(self.presets)}" if self.presets else "leave it out"
+            raise SteeringError(f"There is no effort {effort!r} of {self.name}; {there_are}.")
+        return dict(self.presets[effort].settings)
+
+    @property
+    def default_preset(self) -> str | None:
+        """Name of the preset that the page and the API take where none is chosen; None if there are no presets."""
+        return next(iter(self.presets), None)
+
 
 @cache
 def methods() -> dict[str, Method]:
-    """All methods by name, `bipo` first; one of another package that cannot be loaded is logged and left out."""
-    found = {method.name: method for method in (import_module(module).METHOD for module in OURS)}
+    """All methods by name, ours first; one of another package that cannot be loaded is logged and left out."""
+    by_name: dict[str, Method] = {}
+    for module in OURS:
+        method = import_module(module).METHOD
+        by_name[method.name] = method
     for point in entry_points(group=ENTRY_POINTS):
         try:
             method = point.load()
-        except Exception:
-            logger.warning("method %s of %s cannot be loaded", point.name, point.value, exc_info=True)
+        except Exception as error:  # another package's import may fail in any way
+            logger.warning("Method %s (%s) is left out: %r", point.name, point.value, error, exc_info=True)
             continue
-        if not isinstance(method, Method) or method.name in found:
-            logger.warning("entry point %s is no Method, or its name is taken; it is left out", point.value)
-            continue
-        found[method.name] = method
-    return found
+        if not isinstance(method, Method):
+            logger.warning("Entry point %s is a %s, not a Method; it is left out.", point.value, type(method).__name__)
+        elif method.name in by_name:
+            logger.warning("Entry point %s: the name %r is taken; it is left out.", point.value, method.name)
+        else:
+            by_name[method.name] = method
+    return by_name
 
 
 def method_named(name: str) -> Method:

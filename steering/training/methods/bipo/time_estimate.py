@@ -105,7 +105,7 @@ def measure_speed(model: LanguageModel, pairs: Sequence[EncodedPair], layer: int
     with stopwatch() as untouched:
         scorer.reference(batch).tolist()  # a list, because a GPU works on until it is asked for numbers
     with stopwatch() as step:
-        summed_gradient(scorer, batch, {layer: v}, (1.0,), beta=BiPOSettings.beta).tolist()
+        summed_gradient(scorer, batch, {layer: v}, (1.0,), beta=BiPOSettings().beta).tolist()
     with stopwatch() as scoring, torch.no_grad():
         scorer.scores(batch, {layer: v}).tolist()
     return Speed(setup[0] / max(lengths.own), untouched[0] / tokens, step[0] / tokens, scoring[0] / tokens)

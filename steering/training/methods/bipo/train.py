@@ -10,30 +10,29 @@ every position, log p summed over the answer's tokens including the end of turn,
     loss  = mean over the batch of -log sigmoid(d * beta * Delta)
 
 v starts at zero and is the only thing trained: AdamW without weight decay (the authors declare 0.05 and never pass it
-on), gradient clipping at 1, cosine schedule with warm-up. `BiPOSettings` names the variants.
+on), gradient clipping at 1, cosine schedule with warm-up. `BiPOConfig` names the variants.
 """
 
 import itertools
 import random
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict
+from collections.abc import Iterator, Sequence
 from functools import partial
+from typing import Any
 
 import torch
 
 from steering.errors import SteeringError
 from steering.models.loading import LanguageModel
 from steering.pairs.dataset import Pairs
-from steering.pairs.tokenization import encode_pairs
-from steering.runtime.distributed import ALONE, Processes
+from steering.pairs.tokenization import EncodedPair, encode_pairs
 from steering.scoring.scorer import PairScorer
-from steering.training.checkpoints import Checkpoint
-from steering.training.methods.bipo.config import CURVE_PAIRS, SWEEP, BiPOSettings, one_or_all
+from steering.training.methods.bipo.config import CURVE_PAIRS, SWEEP, BiPOConfig, one_or_all
 from steering.training.methods.bipo.layer_sweep import sweep_layers
 from steering.training.methods.bipo.state import RunState, thinned
 from steering.training.methods.bipo.step import Trainer
-from steering.training.progress import Progress
+from steering.training.progress import HeldOutScorer, Progress
+from steering.training.registry import RunContext
 from steering.vectors.vector import SteeringVector
 
 DIRECTIONS = {"both": (1.0, -1.0), "plus": (1.0,)}
@@ -41,148 +40,231 @@ DIRECTIONS = {"both": (1.0, -1.0), "plus": (1.0,)}
 
 
 def run(
-    model: LanguageModel,
-    pairs: Pairs,
-    held_out: Pairs,
-    settings: BiPOSettings,
-    should_stop: Callable[[], bool] = lambda: False,
-    checkpoint: Checkpoint | None = None,
-    processes: Processes = ALONE,
+    model: LanguageModel, pairs: Pairs, held_out: Pairs, config: BiPOConfig, context: RunContext
 ) -> Iterator[Progress]:
     """Train on `pairs`, watching `held_out` (which may be empty); the last report carries the vector.
 
-    `should_stop` is asked before each step; once it says True, on any process, the run ends with the best vector so
-    far. What interrupts a run leaves its checkpoint, as that wish does.
+    `context.should_stop` is asked before each step; once it says True, on any process, the run ends with the best
+    vector so far. What interrupts a run leaves its checkpoint, as that wish does.
     """
-    settings.check()
-    began = time.monotonic()
-    (pairs, encoded), (held_out, watched) = processes.together(
-        lambda: (encode_pairs(model, pairs), encode_pairs(model, held_out) if held_out else (held_out, []))
-    )
-    found = checkpoint.load(model.hidden_size) if checkpoint and processes.is_main else (None, "")
-    state, note = processes.agreed(found)
-    notes = [note]
-    if state is not None:
-        notes.append(f"Going on after step {state.step}, where the training was interrupted.")
-        layers = state.layers
-    elif settings.layer == SWEEP and watched:
-        yield Progress("preparing", note="Looking for the layer that steers best.")
-        sweep = sweep_layers(model, encoded, watched, settings=settings, should_stop=should_stop, processes=processes)
-        layers = [model.num_layers // 2 if sweep.best is None else sweep.best]
-    else:
-        layers = processes.together(partial(steered_layers, model, settings.layer))
-    scored = [*encoded, *watched[:CURVE_PAIRS]]  # by one scorer: whether the fast way is exact is tried out once
-    options = {"scope": settings.token_scope, "fast": settings.fast}
-    scorer = processes.together(partial(PairScorer, model, scored, layers[0], **options))
-    if state is None:
-        norms = processes.agreed(processes.together(partial(scorer.residual_norms, layers)))
-        state = RunState.at_zero(layers, list(norms.values()), model.hidden_size)
-    resumed = state.seconds
-    settings = settings.filled_in(layers, len(encoded), state.norms, model.hidden_size)
-    if scorer.why_plain:
-        notes.append(f"Training the plain, slower way: {scorer.why_plain}.")
-    if settings.patience and not watched:
-        notes.append("Nothing is held out, so the training will not stop early.")
-    trainer = Trainer(scorer, len(encoded), settings, state, processes)
-    per_epoch, total = settings.steps_per_epoch(len(encoded)), settings.steps(len(encoded))
-    ready = {"name": "bipo", **asdict(settings)}
-    yield Progress("preparing", step=state.step, total_steps=total, settings=ready, note=" ".join(filter(None, notes)))
-
-    def best_so_far() -> SteeringVector:
-        best = bool(state.best) and settings.keep_best
-        norms = [round(norm, 4) for norm in state.norms]
-        steps = state.best_step if best else state.step
-        return SteeringVector(
-            directions=state.best if best else state.vectors,
-            model_id=model.source,
-            model_fingerprint=model.fingerprint,
-            token_scope=settings.token_scope,
-            method={**ready, "steps": steps, "residual_norm": one_or_all(norms)},
-            pairs={
-                "source": pairs.report.source,
-                "sha256": pairs.sha256,
-                "train": len(pairs),
-                "held_out": len(held_out),
-            },
-            metrics={"curve": thinned(state.curve)} if state.curve else {},
-        )
-
-    def spent() -> float:
-        return resumed + time.monotonic() - began
-
-    def keep() -> None:
-        if checkpoint and processes.is_main and trainer.whole:
-            state.seconds = spent()
-            checkpoint.save(state)
-
-    measure_every = settings.measure_every(len(encoded))
-    gone, began_steps = state.step, time.monotonic()  # the preparation tells nothing of the steps to come
-    ahead = itertools.islice(batches(len(encoded), settings), state.step, total)
-    stopped = ""
+    training = BiPORun(model, pairs, held_out, config, context)
+    yield from training.prepare()
     try:
-        for step, (batch, signs) in enumerate(ahead, start=state.step + 1):
-            if settings.patience and state.waited >= settings.patience:
-                stopped = "early"
-                notes.append(
-                    f"Stopped early at step {state.step} of {total}: the held-out loss had not fallen for "
-                    f"{state.waited} measurements since step {state.best_step}."
-                )
-                break
-            taken = trainer.step(batch, signs, should_stop)
+        yield from training.steps()
+    except BaseException:  # a failure, or nobody reads the reports any more
+        training.save_checkpoint()
+        raise
+    yield training.done()
+
+
+class BiPORun:
+    """One run: `prepare`, then `steps`, then `done`.
+
+    Attributes:
+        state: the vectors and AdamW's moments, moved along in place; from `prepare` on, as the next three are.
+        config: filled in.
+        trainer: takes the steps.
+        stopped: why it ended before the last step, as in `Progress.stopped`.
+        notes: sentences for the user.
+    """
+
+    def __init__(
+        self, model: LanguageModel, pairs: Pairs, held_out: Pairs, config: BiPOConfig, context: RunContext
+    ) -> None:
+        self.model, self.pairs, self.held_out, self.config, self.context = model, pairs, held_out, config, context
+        self.began = time.monotonic()
+        self.stopped = ""
+        self.notes: list[str] = []
+
+    # Preparing --------------------------------------------------------------------------------------------------------
+
+    def prepare(self) -> Iterator[Progress]:
+        """Read the pairs, go on from the checkpoint or find the layer, and make scorer and trainer."""
+        model, processes, checkpoint = self.model, self.context.processes, self.context.checkpoint
+        encoded, watched = processes.together(self._encoded)
+        loaded = checkpoint.load(RunState, model.hidden_size) if checkpoint and processes.is_main else (None, "")
+        state, note = processes.agreed(loaded)
+        self.notes.append(note)
+        if state is not None:
+            self.notes.append(f"Going on after step {state.step}, where the training was interrupted.")
+            layers = state.layers
+        elif self.config.layer == SWEEP and watched:
+            yield Progress("preparing", note="Looking for the layer that steers best.")
+            layers = self._swept(encoded, watched)
+        else:
+            layers = processes.together(partial(steered_layers, model, self.config.layer))
+        # One scorer for training and measuring: whether the fast way is exact is tried out once, and what it computes
+        # of the untouched model serves the curve, the choice of the best vector and the final measurement.
+        options = {"scope": self.config.token_scope, "fast": self.config.fast}
+        scorer = processes.together(partial(PairScorer, model, [*encoded, *watched], layers[0], **options))
+        if state is None:
+            norms = processes.agreed(processes.together(partial(scorer.residual_norms, layers)))
+            state = RunState.at_zero(layers, list(norms.values()), model.hidden_size)
+        self.state, self.scorer, self.training_pairs = state, scorer, len(encoded)
+        self.held_out_indices = range(len(encoded), len(encoded) + len(watched))
+        self.config = self.config.filled_in(layers, len(encoded), state.norms, model.hidden_size)
+        self.trainer = Trainer(scorer, len(encoded), self.config, state, processes)
+        self.trainer.held_out = self.held_out_indices[:CURVE_PAIRS]
+        self.seconds_before = state.seconds
+        self.total_steps = self.config.steps(len(encoded))
+        if scorer.why_plain:
+            self.notes.append(f"Training the plain, slower way: {scorer.why_plain}.")
+        if self.config.patience and not watched:
+            self.notes.append("Nothing is held out, so the training will not stop early.")
+        yield self._report("preparing", settings=self._settings, note=self._all_notes)
+
+    def _encoded(self) -> tuple[list[EncodedPair], list[EncodedPair]]:
+        """Encode training and held-out pairs; drop those that the model cannot read from `pairs` and `held_out`."""
+        self.pairs, encoded = encode_pairs(self.model, self.pairs)
+        watched: list[EncodedPair] = []
+        if self.held_out:
+            self.held_out, watched = encode_pairs(self.model, self.held_out)
+        return encoded, watched
+
+    def _swept(self, encoded: Sequence[EncodedPair], watched: Sequence[EncodedPair]) -> list[int]:
+        sweep = sweep_layers(
+            self.model,
+            encoded,
+            watched,
+            settings=self.config,
+            should_stop=self.context.should_stop,
+            processes=self.context.processes,
+        )
+        return [self.model.num_layers // 2 if sweep.best is None else sweep.best]
+
+    # Training ---------------------------------------------------------------------------------------------------------
+
+    def steps(self) -> Iterator[Progress]:
+        """Take the steps that are left, a report after each, until the last one or a reason to stop."""
+        state, per_epoch = self.state, self.config.steps_per_epoch(self.training_pairs)
+        first, began = state.step, time.monotonic()  # the time of the preparation says nothing of the steps to come
+        left = itertools.islice(batches(self.training_pairs, self.config), first, self.total_steps)
+        for step, (batch, signs) in enumerate(left, start=first + 1):
+            if self._ran_out_of_patience():
+                return
+            taken = self.trainer.step(batch, signs, self.context.should_stop)
             if taken is None:
-                stopped = "asked"
-                break
+                self.stopped = "asked"
+                return
             loss, margin = taken
-            if not trainer.sound(loss):
-                stopped = "broken"
-                notes.append(trainer.take_back(step))
-                break
-            held, held_loss, point = None, None, {"step": step, "loss": round(loss, 5)}
-            if watched and (step % measure_every == 0 or step == total):
-                held, held_loss = trainer.measure()
-                state.keep_best(held_loss, step)
-                point |= {"held_out_loss": round(held_loss, 5), "held_out": [result.as_dict() for result in held]}
-            state.add_to_curve(**point)
+            if not self.trainer.sound(loss):
+                self.stopped = "broken"
+                self.notes.append(self.trainer.take_back(step))
+                return
+            measured = self._measure(step, loss)
             state.step = step
+            checkpoint = self.context.checkpoint
             if checkpoint and checkpoint.due:
-                keep()
-            yield Progress(
-                stage="training",
-                step=step,
-                total_steps=total,
+                self.save_checkpoint()
+            yield self._report(
+                "training",
                 epoch=step / per_epoch,
                 loss=loss,
                 margin=margin,
                 sign=int(sum(signs)),
-                norm=trainer.norm,
-                seconds=spent(),
-                seconds_left=(time.monotonic() - began_steps) / (step - gone) * (total - step),
-                held_out=held,
-                held_out_loss=held_loss,
-                vector=best_so_far() if held else None,
-                note=" ".join(filter(None, (checkpoint.problem if checkpoint else "", scorer.states.problem))),
+                norm=self.trainer.norm,
+                seconds_left=(time.monotonic() - began) / (step - first) * (self.total_steps - step),
+                note=_joined(checkpoint.problem if checkpoint else "", self.scorer.states.problem),
+                **measured,
             )
-    except BaseException:  # a failure, or nobody reads the reports any more
-        keep()
-        raise
-    notes.append(scorer.states.problem)
-    vector = best_so_far()
-    if stopped == "asked":
-        keep()
-    elif checkpoint and processes.is_main:
-        checkpoint.discard()
-    yield Progress(
-        stage="done",
-        step=state.step,
-        total_steps=total,
-        epoch=state.step / per_epoch,
-        norm=vector.norm,
-        seconds=spent(),
-        seconds_left=0.0,
-        vector=vector,
-        stopped=stopped,
-        note=" ".join(filter(None, notes)),
-    )
+
+    def _ran_out_of_patience(self) -> bool:
+        state, patience = self.state, self.config.patience
+        if not patience or state.waited < patience:
+            return False
+        self.stopped = "early"
+        self.notes.append(
+            f"Stopped early at step {state.step} of {self.total_steps}: the held-out loss had not fallen for "
+            f"{state.waited} measurements since step {state.best_step}."
+        )
+        return True
+
+    def _measure(self, step: int, loss: float) -> dict[str, Any]:
+        """Add the step to the curve; where one is due, measure the held-out pairs and return that part of a report."""
+        point: dict[str, Any] = {"step": step, "loss": round(loss, 5)}
+        measured: dict[str, Any] = {}
+        due = step % self.config.measure_every(self.training_pairs) == 0 or step == self.total_steps
+        if self.held_out_indices and due:
+            results, held_out_loss = self.trainer.measure()
+            self.state.keep_best(held_out_loss, step)
+            measured = {"held_out": results, "held_out_loss": held_out_loss}
+            point |= {
+                "held_out_loss": round(held_out_loss, 5),
+                "held_out": [result.as_dict() for result in results],
+            }
+        self.state.add_to_curve(**point)
+        return measured | {"vector": self.vector()} if measured else {}
+
+    # What comes of it -------------------------------------------------------------------------------------------------
+
+    def vector(self) -> SteeringVector:
+        """The best vector so far, or the last one where nothing was measured or `keep_best` is off."""
+        state = self.state
+        best = bool(state.best) and self.config.keep_best
+        norms = [round(norm, 4) for norm in state.norms]
+        steps = state.best_step if best else state.step
+        return SteeringVector(
+            directions=state.best if best else state.vectors,
+            model_id=self.model.source,
+            model_fingerprint=self.model.fingerprint,
+            token_scope=self.config.token_scope,
+            method={**self._settings, "steps": steps, "residual_norm": one_or_all(norms)},
+            pairs={
+                "source": self.pairs.report.source,
+                "sha256": self.pairs.sha256,
+                "train": len(self.pairs),
+                "held_out": len(self.held_out),
+            },
+            metrics={"curve": thinned(state.curve)} if state.curve else {},
+        )
+
+    def save_checkpoint(self) -> None:
+        """Write the state, on the main process; not in the middle of a step, when it is neither here nor there."""
+        checkpoint = self.context.checkpoint
+        if checkpoint and self.context.processes.is_main and self.trainer.whole:
+            self.state.seconds = self._seconds
+            checkpoint.save(self.state)
+
+    def done(self) -> Progress:
+        """Leave the checkpoint of a run that was asked to stop, delete that of any other, and make the last report."""
+        checkpoint = self.context.checkpoint
+        if self.stopped == "asked":
+            self.save_checkpoint()
+        elif checkpoint and self.context.processes.is_main:
+            checkpoint.discard()
+        self.notes.append(self.scorer.states.problem)
+        vector = self.vector()
+        return self._report(
+            "done",
+            epoch=self.state.step / self.config.steps_per_epoch(self.training_pairs),
+            norm=vector.norm,
+            seconds_left=0.0,
+            vector=vector,
+            stopped=self.stopped,
+            note=self._all_notes,
+            held_out_scorer=HeldOutScorer(self.scorer, self.held_out_indices),
+        )
+
+    def _report(self, stage: Any, **figures: Any) -> Progress:
+        options = {"seconds": self._seconds} if stage != "preparing" else {}
+        return Progress(stage, step=self.state.step, total_steps=self.total_steps, **options, **figures)
+
+    @property
+    def _seconds(self) -> float:
+        """Since the start, with what the run had taken before it was interrupted."""
+        return self.seconds_before + time.monotonic() - self.began
+
+    @property
+    def _settings(self) -> dict[str, Any]:
+        return {"name": "bipo", **self.config.as_json()}
+
+    @property
+    def _all_notes(self) -> str:
+        return _joined(*self.notes)
+
+
+def _joined(*sentences: str) -> str:
+    return " ".join(filter(None, sentences))
 
 
 def steered_layers(model: LanguageModel, asked: int | Sequence[int] | str | None) -> list[int]:
@@ -198,10 +280,10 @@ def steered_layers(model: LanguageModel, asked: int | Sequence[int] | str | None
     return sorted({model.check_layer(k) for k in several})
 
 
-def batches(count: int, settings: BiPOSettings) -> Iterator[tuple[list[int], tuple[float, ...]]]:
+def batches(count: int, config: BiPOConfig) -> Iterator[tuple[list[int], tuple[float, ...]]]:
     """Indices of each step's pairs and its signs d, all epochs long; the last batch of an epoch may be smaller."""
-    order = torch.Generator().manual_seed(settings.seed)
-    signs = random.Random(settings.seed)
-    for _ in range(settings.epochs):
-        for indices in torch.randperm(count, generator=order).split(settings.batch_size):
-            yield indices.tolist(), DIRECTIONS.get(settings.signs) or (signs.choice([-1.0, 1.0]),)
+    order = torch.Generator().manual_seed(config.seed)
+    signs = random.Random(config.seed)
+    for _ in range(config.epochs):
+        for indices in torch.randperm(count, generator=order).split(config.batch_size):
+            yield indices.tolist(), DIRECTIONS.get(config.signs) or (signs.choice([-1.0, 1.0]),)

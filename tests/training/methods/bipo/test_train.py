@@ -12,7 +12,7 @@ from steering.evaluation import evaluate
 from steering.pairs.dataset import Pairs, PreferencePair
 from steering.pairs.tokenization import encode_pairs
 from steering.training import train, training_run
-from steering.training.methods.bipo.config import BiPOSettings
+from steering.training.methods.bipo.config import BiPOConfig
 from tests.authors_way import authors_run
 from tests.tiny_models import ARCHITECTURES, PLAIN, tiny_model, tiny_network, tokenizer
 
@@ -276,7 +276,7 @@ def one_sentence(error):
         ({"epochs": 4, "schedule_epochs": 3}, "schedule_epochs"),
         ({"layer": 4}, "Layer 4"),
         ({"layer": -1}, "Layer -1"),
-        ({"layer": 1.5}, "Layer 1.5"),
+        ({"layer": 1.5}, "layer is 1.5"),
         ({"layer": "best"}, "'best'"),
         ({"layer": [1, 7]}, "Layer 7"),
         ({"layer": []}, "at least one"),
@@ -297,7 +297,8 @@ def test_bad_settings(settings, named, tiny, pairs):
 
 
 def test_zero_weight_decay_and_no_warmup_are_fine():
-    BiPOSettings(weight_decay=0, warmup_steps=0, epochs=3, schedule_epochs=3).check()
+    config = BiPOConfig.checked("bipo", {"weight_decay": 0, "warmup_steps": 0, "epochs": 3, "schedule_epochs": 3})
+    assert (config.weight_decay, config.warmup_steps) == (0, 0)
 
 
 def test_an_unknown_method_is_named_with_those_there_are(tiny, pairs):

@@ -1,0 +1,231 @@
+"""From preference pairs to a saved, measured vector: the one place that trains, measures and saves.
+
+The page, the command line and the API iterate over `run`; Python programs that want a vector only call `train`.
+"""
+
+import logging
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from steering.errors import SteeringError
+from steering.evaluation.preference import BATCH, DEFAULT_MULTIPLIERS, PreferenceResult, evaluate
+from steering.models.loading import LanguageModel
+from steering.pairs.dataset import Pairs
+from steering.pairs.tokenization import encode_pairs
+from steering.runtime.distributed import ALONE, Processes
+from steering.scoring.scorer import PairScorer
+from steering.training.checkpoints import Checkpoint, checkpoint_path, run_key
+from steering.training.progress import HeldOutScorer, Progress
+from steering.training.registry import RunContext, method_named
+from steering.vectors.vector import SteeringVector
+
+logger = logging.getLogger(__name__)
+
+
+class NothingTrained(SteeringError):
+    """A run ended before its first step, so there is no vector.
+
+    Attributes:
+        stopped: why, as in `Progress.stopped`.
+    """
+
+    def __init__(self, progress: Progress) -> None:
+        super().__init__(progress.note or "The training was stopped before its first step, so there is no vector.")
+        self.stopped = progress.stopped
+
+
+def run(
+    model: LanguageModel,
+    pairs: Pairs,
+    held_out: Pairs,
+    method: str = "bipo",
+    *,
+    name: str = "",
+    behavior: str = "",
+    save: Callable[[SteeringVector], None] | None = None,
+    multipliers: Sequence[float] = DEFAULT_MULTIPLIERS,
+    should_stop: Callable[[], bool] = lambda: False,
+    checkpoint: Path | None = None,
+    fresh: bool = False,
+    processes: Processes = ALONE,
+    **settings: Any,
+) -> Iterator[Progress]:
+    """Train a vector, save it, measure it on the held-out pairs and save it again; report each step of that.
+
+    Yields, by `Progress.stage`:
+        `preparing` and `training` as the method reports them, see `training_run`;
+        `trained` once: its vector has its name and was saved, so that it is not lost, whatever happens from here on;
+        `measuring` after each batch of held-out pairs;
+        `done` at last, with the steps, seconds and note of the training. Its vector, the same object, has
+        `metrics["held_out"]` if there were held-out pairs.
+
+    Args:
+        name, behavior: of the vector.
+        save: called with the vector before `trained`, and again once its held-out results are in it; of several
+            processes, on the main one only.
+        multipliers: those at which it is measured.
+        should_stop, checkpoint, fresh, processes, settings: as `training_run` takes them.
+
+    Raises `NothingTrained` if it ended before its first step; SteeringError for settings or pairs that cannot be
+    trained on, and whatever `save` raises.
+    """
+    reports = training_run(
+        model,
+        pairs,
+        held_out,
+        method,
+        should_stop=should_stop,
+        checkpoint=checkpoint,
+        fresh=fresh,
+        processes=processes,
+        **settings,
+    )
+
+    def save_on_main(vector: SteeringVector) -> None:
+        if save and processes.is_main:
+            save(vector)
+
+    with closing(reports):
+        for progress in reports:
+            if progress.stage == "done":
+                break
+            yield progress
+    if not progress.step or progress.vector is None:
+        raise NothingTrained(progress)
+    vector = replace(progress.vector, name=name or progress.vector.name, behavior=behavior or progress.vector.behavior)
+    scorer = progress.held_out_scorer
+    progress = replace(progress, stage="trained", vector=vector, held_out_scorer=None)
+    processes.together(lambda: save_on_main(vector))
+    yield progress
+    if held_out:
+        results = yield from _measured(model, vector, held_out, multipliers, scorer, processes)
+        vector.metrics = {**vector.metrics, "held_out": [result.as_dict() for result in results]}
+        processes.together(lambda: save_on_main(vector))
+    yield replace(progress, stage="done")
+
+
+def _measured(
+    model: LanguageModel,
+    vector: SteeringVector,
+    held_out: Pairs,
+    multipliers: Sequence[float],
+    own: HeldOutScorer | None,
+    processes: Processes,
+) -> Generator[Progress, None, list[PreferenceResult]]:
+    """Measure the vector, a report after each batch; return the results on all held-out pairs."""
+    if own is None:
+        logger.info("The method offers no scorer, so the held-out pairs are scored by a new one.")
+        _, encoded = encode_pairs(model, held_out)
+        scorer = PairScorer(model, encoded, min(vector.layers), scope=vector.token_scope)
+        own = HeldOutScorer(scorer, range(len(encoded)))
+    size = BATCH * processes.count
+    groups = [own.indices[start : start + size] for start in range(0, len(own.indices), size)]
+    parts: list[tuple[int, list[PreferenceResult]]] = []
+    for done, group in enumerate(groups, start=1):
+        measured = evaluate(model, vector, held_out, multipliers, scorer=own.scorer, indices=group, processes=processes)
+        parts.append((len(group), measured))
+        yield Progress("measuring", step=done, total_steps=len(groups), vector=vector)
+    return combined(parts)
+
+
+def combined(parts: Sequence[tuple[int, Sequence[PreferenceResult]]]) -> list[PreferenceResult]:
+    """Results on several groups of pairs as the results on all of them: means weighted by the number of pairs.
+
+    Args:
+        parts: (number of pairs, results at the same multipliers in the same order) of each group.
+    """
+    total = sum(count for count, _ in parts)
+
+    def mean(place: int, measure: str) -> float:
+        return sum(count * getattr(results[place], measure) for count, results in parts) / total
+
+    return [
+        PreferenceResult(result.multiplier, mean(place, "preference_accuracy"), mean(place, "preference_margin"))
+        for place, result in enumerate(parts[0][1])
+    ]
+
+
+def training_run(
+    model: LanguageModel,
+    pairs: Pairs,
+    held_out: Pairs,
+    method: str = "bipo",
+    *,
+    should_stop: Callable[[], bool] = lambda: False,
+    checkpoint: Path | None = None,
+    fresh: bool = False,
+    processes: Processes = ALONE,
+    **settings: Any,
+) -> Iterator[Progress]:
+    """Train step by step, without saving or measuring: a report after each step; `done` is last and has the vector.
+
+    Args:
+        should_stop: once True, training ends with the best vector so far.
+        checkpoint: file for the run's state (see `default_checkpoint`). If it is there, the run goes on from it, to the
+            vector that it would have reached without the interruption; a finished run deletes it.
+        fresh: begin anew even so.
+        processes: those that train this vector together; each must make the same call.
+        settings: the method's, such as layer=14.
+
+    Raises SteeringError for an unknown method or setting, or a setting out of range.
+    """
+    chosen = method_named(method)
+    config = chosen.config(settings)
+    file = None
+    if checkpoint and chosen.resumes:
+        file = Checkpoint(checkpoint, run_key(model, pairs, held_out, method, config))
+        if fresh and processes.is_main:
+            file.discard()
+    return chosen.run(model, pairs, held_out, config, RunContext(should_stop, file, processes))
+
+
+def default_checkpoint(
+    model: LanguageModel, pairs: Pairs, held_out: Pairs, method: str = "bipo", **settings: Any
+) -> Path | None:
+    """Where a run with these arguments writes its checkpoint, in the user's data folder; None if it needs none.
+
+    The same arguments give the same file, so that asking for the same again goes on where the last attempt ended.
+    """
+    chosen = method_named(method)
+    config = chosen.config(settings)
+    return checkpoint_path(run_key(model, pairs, held_out, method, config)) if chosen.resumes else None
+
+
+def train(
+    model: LanguageModel,
+    pairs: Pairs,
+    method: str = "bipo",
+    *,
+    held_out: Pairs | None = None,
+    holdout: float = 0.2,
+    on_progress: Callable[[Progress], None] | None = None,
+    should_stop: Callable[[], bool] = lambda: False,
+    **settings: Any,
+) -> SteeringVector:
+    """Train a steering vector, without saving or measuring it.
+
+    Args:
+        pairs: preference pairs; without `held_out`, the share `holdout` of their prompts is set aside to pick the best
+            vector.
+        method: a name among `registry.methods()`; `settings` are that method's (for bipo: `BiPOConfig`, such as
+            layer=14), and `checkpoint`, `fresh` and `processes` as `training_run` takes them.
+        on_progress: called with every report; `should_stop`: once True, training ends with the best vector so far.
+
+    Raises `NothingTrained` if it was stopped before there was any vector, and what `training_run` raises.
+
+    Example:
+        vector = train(model, read_pairs("pairs.csv"), layer=14, on_progress=lambda report: print(report.loss))
+    """
+    if held_out is None:
+        pairs, held_out = pairs.split(holdout, settings.get("seed", 0))
+    vector = None
+    for progress in training_run(model, pairs, held_out, method, should_stop=should_stop, **settings):
+        if on_progress:
+            on_progress(progress)
+        vector = progress.vector or vector
+    if vector is None:
+        raise NothingTrained(progress)
+    return vector
