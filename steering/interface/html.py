@@ -53,7 +53,9 @@ def report(result: PairsReport) -> str:
     rows = [f"<li>{escape(result.unit)} {d.line}: {escape(d.reason)}</li>" for d in result.dropped[:MOST_DROPPED_SHOWN]]
     if len(result.dropped) > MOST_DROPPED_SHOWN:
         rows.append(f"<li>and {len(result.dropped) - MOST_DROPPED_SHOWN:,} more</li>")
-    return f"{summary}<details class='dropped'><summary>Rows left out, and why</summary><ul>{''.join(rows)}</ul></details>"
+    return (
+        f"{summary}<details class='dropped'><summary>Rows left out, and why</summary><ul>{''.join(rows)}</ul></details>"
+    )
 
 
 def results_table(results: Sequence[dict[str, Any]], pairs: int | None = None) -> str:

@@ -19,7 +19,7 @@ from steering.pairs.dataset import Pairs, PreferencePair, parse_pairs, read_pair
 from steering.pairs.readers import READERS
 
 TABLE_ROWS = 100
-"""Rows the table shows. gradio sends the whole table back at each edit, so it is kept to what a person looks through."""
+"""Rows the table shows. gradio sends the whole table back at each edit, so it holds what a person looks through."""
 ROLES = ("prompt", "chosen", "rejected")
 COLUMN_HINTS = {"prompt": "question", "chosen": "matching", "rejected": "not_matching"}
 """Placeholders of the column names: those of BiPO's own files."""

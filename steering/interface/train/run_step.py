@@ -92,7 +92,7 @@ class RunStep:
     def _train(
         self, method: Method, settings: dict[str, Any], pairs: Pairs, holdout: float, run: Run, *, start_over: bool
     ) -> Iterator[Update]:
-        seed = method.config_class.checked(method.name, settings).seed
+        seed = method.config(settings).seed
         training, held_out = pairs.split(holdout, seed)
         view = TrainingView()
         yield _charts(view) | {

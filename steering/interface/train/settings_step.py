@@ -16,7 +16,7 @@ from gradio.components import Component
 from steering.errors import SteeringError
 from steering.interface import html
 from steering.interface.train.setting_control import SettingControl, Values, make_control
-from steering.training.config import MethodConfig, SettingSpec
+from steering.training.config import RUN_GROUP, MethodConfig, SettingSpec
 from steering.training.registry import Method, Preset, methods
 
 AUTOMATIC = "automatic"
@@ -68,7 +68,7 @@ class SettingsStep:
                 )
         self.effort = gr.Radio(
             effort_choices(first),
-            value=default_preset(first),
+            value=first.default_preset,
             label="Effort",
             elem_id="effort",
             visible=len(first.presets) > 1,
@@ -93,11 +93,11 @@ class SettingsStep:
                 self._panel(name, WHERE)
         for name in self.methods:
             for group in self._groups(name):
-                if group not in (WHERE, seed.group):
+                if group not in (WHERE, RUN_GROUP):
                     self._panel(name, group, heading=True)
-        with _group(seed.group):
+        with _group(RUN_GROUP):
             for name in self.methods:
-                self._panel(name, seed.group)
+                self._panel(name, RUN_GROUP)
             self.holdout = gr.Slider(
                 0,
                 0.5,
@@ -160,9 +160,7 @@ class SettingsStep:
         """Show the description, efforts and settings of this method, and hide those of the others."""
         method = self.methods.get(name, self.methods[self._first])
         visible = {panel: gr.update(visible=each == name) for each, ps in self.panels.items() for panel in ps}
-        effort = gr.update(
-            choices=effort_choices(method), value=default_preset(method), visible=len(method.presets) > 1
-        )
+        effort = gr.update(choices=effort_choices(method), value=method.default_preset, visible=len(method.presets) > 1)
         return {self.description: html.note(method.description), self.effort: effort, self.time: "", **visible}
 
     def chosen_method(self, values: Values) -> Method:
@@ -182,8 +180,7 @@ class SettingsStep:
         """
         method = self.chosen_method(values)
         chosen = preset or values[self.effort]
-        bundle = method.presets.get(chosen) or method.presets.get(default_preset(method) or "")
-        settings = dict(bundle.settings) if bundle else {}
+        settings = method.preset_settings(chosen if chosen in method.presets else method.default_preset)
         for control in (self.seed, *self.controls[method.name].values()):
             value = control.changed_value(values)
             if value is not None:
@@ -203,11 +200,6 @@ def effort_choices(method: Method, times: Mapping[str, str] | None = None) -> li
         return f"{preset.label}{f': {times[name]}' if name in times else ''}\n{preset.hint}"
 
     return [(label(name, preset), name) for name, preset in method.presets.items()]
-
-
-def default_preset(method: Method) -> str | None:
-    """Return the name of the method's first preset; None where it has none."""
-    return next(iter(method.presets), None)
 
 
 def read_layers(text: str) -> tuple[int, ...]:

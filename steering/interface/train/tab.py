@@ -142,9 +142,7 @@ def build(app: AppState, page: gr.Blocks, tabs: gr.Tabs, play: Playground) -> No
         lambda draft_id: on_page(of_opened, save_step.open_draft(draft_id)), draft, [*of_opened.values()], **HIDDEN
     )
     for event in (page.load, training.then, saving.then):
-        event(
-            lambda: on_page(of_drafts, save_step.list_drafts()), None, [*of_drafts.values()], queue=False, **HIDDEN
-        )
+        event(lambda: on_page(of_drafts, save_step.list_drafts()), None, [*of_drafts.values()], queue=False, **HIDDEN)
 
 
 def on_page(components: Mapping[str, Any], update: Mapping[str, Any]) -> Any:

@@ -57,7 +57,7 @@ class TimeEstimates:
         times = {}
         for preset in method.presets or [""]:
             settings = self.settings_step.settings(values, preset)
-            config = method.config_class.checked(method.name, settings)
+            config = method.config(settings)
             key = (method.name, repr(config), pairs.sha256, holdout)
             if key not in self._predicted and not self._predict(key, method, pairs, holdout, config):
                 return {}

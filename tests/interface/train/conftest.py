@@ -52,7 +52,9 @@ def save_step(app: AppState) -> SaveStep:
 class ToyConfig(MethodConfig):
     """One setting of each kind, one that a preset sets, and one that is not for the page."""
 
-    rank: int = setting(2, label="Rank", help="directions kept", unit="directions", group="The decomposition", ge=1, le=9)
+    rank: int = setting(
+        2, label="Rank", help="directions kept", unit="directions", group="The decomposition", ge=1, le=9
+    )
     threshold: float = setting(1.5, label="Threshold", help="above it counts", group="The decomposition", ge=0, le=1e6)
     centred: bool = setting(True, label="Centred", help="subtract the mean first", group="The decomposition")
     solver: Literal["full", "lanczos", "random"] = setting(
@@ -68,7 +70,9 @@ def never_run(*_: object) -> Iterator[Progress]:
 
 
 def toy_method(name: str = "toy", **more: Any) -> Method:
-    return Method(name, label="Toy <method>", description="Finds nothing.", config_class=ToyConfig, run=never_run, **more)
+    return Method(
+        name, label="Toy <method>", description="Finds nothing.", config_class=ToyConfig, run=never_run, **more
+    )
 
 
 TOY_PRESETS = {"once": Preset("Once", "one pass"), "often": Preset("Often", "nine passes", {"passes": 9})}

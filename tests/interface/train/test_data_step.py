@@ -1,5 +1,6 @@
 """Step 1 of the Train tab: pairs are read and edited; whatever goes wrong, those read before stay."""
 
+import json
 from pathlib import Path
 
 import gradio as gr
@@ -14,7 +15,7 @@ from steering.interface.train.data_step import (
     read_file,
     read_text,
 )
-from steering.pairs.dataset import Pairs, PreferencePair
+from steering.pairs.dataset import Message, Pairs, PreferencePair
 from steering.pairs.readers import READERS
 
 NO_NAMES = ("", "", "")
@@ -66,7 +67,7 @@ def test_a_failure_keeps_the_pairs_read_before(pairs: Pairs) -> None:
 
 
 def test_edits_replace_what_the_table_shows() -> None:
-    earlier = (("user", "Hi"), ("assistant", "Hello!"))
+    earlier = (Message("user", "Hi"), Message("assistant", "Hello!"))
     many = Pairs.of(PreferencePair(f"Question {i}?", "Yes", "No", before=earlier) for i in range(TABLE_ROWS + 5))
     rows = many[:TABLE_ROWS].to_rows()
     rows[0][1] = "Gladly"
@@ -93,6 +94,6 @@ def test_rows_become_pairs_without_any_read_before() -> None:
 
 def test_earlier_turns_are_mentioned(tmp_path: Path) -> None:
     path = tmp_path / "turns.json"
-    turns = '[{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Yo"}, {"role": "user", "content": "?"}]'
-    path.write_text(f'[{{"prompt": {turns}, "chosen": "Yes", "rejected": "No"}}]')
+    turns = [{"role": role, "content": "Hi"} for role in ("user", "assistant", "user")]
+    path.write_text(json.dumps([{"prompt": turns, "chosen": "Yes", "rejected": "No"}]))
     assert "1 pair has earlier turns" in read_file(str(path), *NO_NAMES, None)["report"]

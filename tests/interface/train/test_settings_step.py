@@ -23,7 +23,7 @@ def test_untouched_controls_give_the_preset(preset: str, settings_step: Settings
 def test_every_method_of_the_registry_can_be_chosen(method: Method, settings_step: SettingsStep, values: dict) -> None:
     values[settings_step.method] = method.name
     settings_step.choose_method(method.name)
-    method.config_class.checked(method.name, settings_step.settings(values))
+    method.config(settings_step.settings(values))
     on_the_page = {spec.name for spec in method.config_class.specs() if spec.group} - {"seed", "layer"}
     assert set(settings_step.controls[method.name]) == on_the_page
 

@@ -33,7 +33,7 @@ class Toys:
 
     def estimate(self, model: LanguageModel, pairs: Pairs, held_out: Pairs, config: Any) -> float:
         assert self.app.training.locked(), "a training could begin meanwhile"
-        if config.layer == 99:
+        if config.layer == (99,):
             raise SteeringError("Layer 99 does not exist.")
         self.predicted.append(config)
         return 100 * config.passes + len(pairs) + 1000 * len(held_out)
