@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Integral, Real
 from types import NoneType, UnionType
-from typing import Any, Literal, Self, Union, get_args, get_origin
+from typing import Any, Literal, Protocol, Self, Union, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from pydantic.fields import FieldInfo
@@ -107,6 +107,40 @@ class MethodConfig(BaseModel):
     def as_json(self) -> dict[str, Any]:
         """All settings as plain JSON values (several layers as a list): what vector files and checkpoint keys hold."""
         return self.model_dump(mode="json")
+
+
+class HasLayers(Protocol):
+    """What `steered_layers` asks of a `LanguageModel`, which is not imported here because it loads torch."""
+
+    num_layers: int
+
+    def check_layer(self, layer: int) -> int:
+        """Return the layer; raise SteeringError if the model does not have it."""
+        ...
+
+
+def steered_layers(model: HasLayers, asked: int | Sequence[int] | str | None) -> list[int]:
+    """List the layers that a `layer` setting names, in order, each once.
+
+    None and `SWEEP` (for a run that cannot look for the best layer) are the middle one.
+
+    Raises SteeringError for one that the model does not have.
+    """
+    if asked is None or isinstance(asked, str):
+        return [model.num_layers // 2]
+    several = asked if isinstance(asked, Sequence) else [asked]
+    if not several:
+        raise SteeringError("No layer is named; give at least one.")
+    return sorted({model.check_layer(k) for k in several})
+
+
+def one_or_all(values: Sequence[Any]) -> Any:
+    """The value where there is one layer, all of them where there are several: how files and answers show it.
+
+    >>> one_or_all((14,)), one_or_all((10, 14))
+    (14, (10, 14))
+    """
+    return values[0] if len(values) == 1 else values
 
 
 @dataclass(frozen=True)

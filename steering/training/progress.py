@@ -32,10 +32,10 @@ class Progress:
     `trained`, and adds `measuring` and a `done` of its own.
 
     Attributes:
-        stage: `preparing`: pairs are read, a layer is chosen; `training`: one optimiser step was taken (or, of a method
-            without steps, one batch of pairs); `trained`: the vector is there and saved; `measuring`: one batch of
+        stage: `preparing`: pairs are read, a layer is chosen; `training`: one optimiser step was taken, or, by a
+            method that has none, one batch of pairs was read; `trained`: the vector is there and saved; `measuring`: one batch of
             held-out pairs was measured; `done`: the vector carries its held-out results.
-        step, total_steps: optimiser steps (or batches) done, and in all; `epoch` counts from 0 and may be a fraction.
+        step, total_steps: optimiser steps (or pairs, or batches measured) done, and in all; `epoch` counts from 0 and may be a fraction.
         loss: loss of the step's batch; `margin`: mean of sign * [preference margin] over the batch, in nats (above 0:
             the vector moves the batch as asked); `sign`: +1 or -1, the direction of the step, or 0 for both.
         norm: L2 norm of the vector.

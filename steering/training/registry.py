@@ -65,6 +65,13 @@ class RunContext:
     checkpoint: "Checkpoint | None" = None
     processes: "Processes" = field(default_factory=_alone)
 
+    def stopped(self) -> bool:
+        """Ask `should_stop` on every process: True on all of them if it is True on any.
+
+        Every process must call it at the same point of its run.
+        """
+        return any(self.processes.gathered(self.should_stop()))
+
 
 Run = Callable[["LanguageModel", "Pairs", "Pairs", Any, RunContext], "Iterator[Progress]"]
 """(model, pairs, held-out pairs, config, context) -> reports; the last one is `done` and carries the vector, or None if

@@ -2,11 +2,11 @@
 
 import math
 from collections.abc import Sequence
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
 from pydantic import model_validator
 
-from steering.training.config import RUN_GROUP, SWEEP, MethodConfig, setting
+from steering.training.config import RUN_GROUP, SWEEP, MethodConfig, one_or_all, setting
 
 __all__ = ["CURVE_PAIRS", "SWEEP", "BiPOConfig", "one_or_all"]
 
@@ -177,15 +177,6 @@ class BiPOConfig(MethodConfig):
             "warmup_steps": warmup,
         }
         return self.model_copy(update=filled)
-
-
-def one_or_all(values: Sequence[Any]) -> Any:
-    """The value where there is one layer, all of them where there are several: how files and answers show it.
-
-    >>> one_or_all((14,)), one_or_all((10, 14))
-    (14, (10, 14))
-    """
-    return values[0] if len(values) == 1 else values
 
 
 BiPOSettings = BiPOConfig  # the former name, until all callers say BiPOConfig

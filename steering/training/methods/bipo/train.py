@@ -22,16 +22,17 @@ from typing import Any
 
 import torch
 
-from steering.errors import SteeringError
 from steering.models.loading import LanguageModel
 from steering.pairs.dataset import Pairs
 from steering.pairs.tokenization import EncodedPair, encode_pairs
 from steering.scoring.scorer import PairScorer
-from steering.training.methods.bipo.config import CURVE_PAIRS, SWEEP, BiPOConfig, one_or_all
+from steering.training.config import SWEEP, one_or_all, steered_layers
+from steering.training.methods.bipo.config import CURVE_PAIRS, BiPOConfig
 from steering.training.methods.bipo.layer_sweep import sweep_layers
 from steering.training.methods.bipo.state import RunState, thinned
 from steering.training.methods.bipo.step import Trainer
 from steering.training.progress import HeldOutScorer, Progress
+from steering.training.provenance import trained_vector
 from steering.training.registry import RunContext
 from steering.vectors.vector import SteeringVector
 
@@ -203,18 +204,13 @@ class BiPORun:
         best = bool(state.best) and self.config.keep_best
         norms = [round(norm, 4) for norm in state.norms]
         steps = state.best_step if best else state.step
-        return SteeringVector(
-            directions=state.best if best else state.vectors,
-            model_id=self.model.source,
-            model_fingerprint=self.model.fingerprint,
+        return trained_vector(
+            state.best if best else state.vectors,
+            self.model,
+            self.pairs,
+            self.held_out,
+            {**self._settings, "steps": steps, "residual_norm": one_or_all(norms)},
             token_scope=self.config.token_scope,
-            method={**self._settings, "steps": steps, "residual_norm": one_or_all(norms)},
-            pairs={
-                "source": self.pairs.report.source,
-                "sha256": self.pairs.sha256,
-                "train": len(self.pairs),
-                "held_out": len(self.held_out),
-            },
             metrics={"curve": thinned(state.curve)} if state.curve else {},
         )
 
@@ -265,19 +261,6 @@ class BiPORun:
 
 def _joined(*sentences: str) -> str:
     return " ".join(filter(None, sentences))
-
-
-def steered_layers(model: LanguageModel, asked: int | Sequence[int] | str | None) -> list[int]:
-    """The layers a run steers, in order; the middle one where nothing else is asked for, or can be found out.
-
-    Raises SteeringError for one that the model does not have.
-    """
-    if asked is None or asked == SWEEP:
-        return [model.num_layers // 2]
-    several = asked if isinstance(asked, Sequence) else [asked]
-    if not several:
-        raise SteeringError("No layer is named; give at least one.")
-    return sorted({model.check_layer(k) for k in several})
 
 
 def batches(count: int, config: BiPOConfig) -> Iterator[tuple[list[int], tuple[float, ...]]]:

@@ -1,0 +1,78 @@
+"""The run of every extraction method: collect the activations of chosen and rejected answers, make a direction of them.
+
+A method brings `fit`, which makes a layer's direction from the activations there; see `methods/caa.py`.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from steering.models.loading import LanguageModel
+from steering.pairs.dataset import Pairs
+from steering.pairs.tokenization import encode_pairs
+from steering.training.activations import AnswerActivations, answer_activations
+from steering.training.config import MethodConfig, one_or_all, steered_layers
+from steering.training.progress import Progress
+from steering.training.provenance import trained_vector
+from steering.training.registry import RunContext
+
+Fit = Callable[[Tensor, Tensor], Tensor]
+"""(chosen, rejected), each float32 [pairs, hidden_size] at one layer -> direction [hidden_size]."""
+
+
+def extract(
+    name: str,
+    fit: Fit,
+    model: LanguageModel,
+    pairs: Pairs,
+    held_out: Pairs,
+    config: MethodConfig,
+    context: RunContext,
+    *,
+    position: str = "mean",
+    token_scope: str = "all",
+) -> Iterator[Progress]:
+    """Run the model over all pairs, then fit each layer's direction; stopped early, to the pairs so far.
+
+    A report's `step` counts pairs. On several processes each does all of the work: it takes seconds.
+
+    Args:
+        name: the method's, for the vector file.
+        position: as `answer_activations` takes it.
+        token_scope: the vector's.
+
+    Raises SteeringError for a layer that the model does not have, or pairs of which it can read none.
+    """
+    began, layers = time.monotonic(), steered_layers(model, config.layer)
+    pairs, encoded = encode_pairs(model, pairs)
+    if held_out:
+        held_out, _ = encode_pairs(model, held_out)
+    settings = {"name": name, **config.model_copy(update={"layer": one_or_all(tuple(layers))}).as_json()}
+    total = len(encoded)
+
+    def report(stage: Any, **figures: Any) -> Progress:
+        seconds = time.monotonic() - began
+        left = seconds / done * (total - done) if done else None
+        return Progress(stage, done, total, done / total, seconds=seconds, seconds_left=left, **figures)
+
+    done, stopped = 0, False
+    batches: list[AnswerActivations] = []
+    yield report("preparing", settings=settings)
+    for batch in answer_activations(model, encoded, layers, position):
+        stopped = context.stopped()
+        if stopped:
+            break
+        batches.append(batch)
+        done += len(batch)
+        yield report("training")
+    if not batches:
+        yield report("done", stopped="asked")
+        return
+    directions = {
+        k: fit(torch.cat([b.chosen[k] for b in batches]), torch.cat([b.rejected[k] for b in batches])) for k in layers
+    }
+    vector = trained_vector(directions, model, pairs[:done], held_out, settings, token_scope=token_scope)
+    yield report("done", norm=vector.norm, vector=vector, stopped="asked" if stopped else "")
