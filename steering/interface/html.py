@@ -53,9 +53,8 @@ def report(result: PairsReport) -> str:
     rows = [f"<li>{escape(result.unit)} {d.line}: {escape(d.reason)}</li>" for d in result.dropped[:MOST_DROPPED_SHOWN]]
     if len(result.dropped) > MOST_DROPPED_SHOWN:
         rows.append(f"<li>and {len(result.dropped) - MOST_DROPPED_SHOWN:,} more</li>")
-    return (
-        f"{summary}<details class='dropped'><summary>Rows left out, and why</summary><ul>{''.join(rows)}</ul></details>"
-    )
+    listed = f"<ul>{''.join(rows)}</ul>"
+    return f"{summary}<details class='dropped'><summary>Rows left out, and why</summary>{listed}</details>"
 
 
 def results_table(results: Sequence[dict[str, Any]], pairs: int | None = None) -> str:
