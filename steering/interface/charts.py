@@ -52,6 +52,7 @@ def _styled(figure: go.Figure, title: str, curve: Curve, total: int | None) -> g
     total = total or (curve[-1]["step"] if curve else 1)
     figure.update_xaxes(range=[0, max(1, total)], title={"text": "step", "standoff": 4}, gridcolor=GRID, zeroline=False)
     figure.update_yaxes(gridcolor=GRID, zerolinecolor=GRID)
+    figure.update_traces(cliponaxis=False)  # else half of the first and of the last marker is cut off
     return figure.update_layout(
         template="none",
         title={"text": title, "font": {"size": 14}, "x": 0.02, "y": 0.97},

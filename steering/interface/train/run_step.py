@@ -39,6 +39,8 @@ SAMPLE_SAMPLING = Sampling(max_new_tokens=SAMPLE_TOKENS, repetition_penalty=1.1)
 """Greedy, with the Playground's repetition penalty, so that samples read as answers will read there."""
 CONTINUE_HINT = "Train goes on from here, with the same pairs and settings."
 NO_PAIRS = "There are no pairs yet: take an example set, drop a file or paste rows in step 1."
+NO_RESULTS_YET = html.note("The finished vector appears here.")
+NOT_MEASURED = "No pairs were held out, so it was not measured."
 POLL_SECONDS = 0.5
 """How often a training that waits for another looks whether its visitor still wants it, and says how far that is."""
 
@@ -78,6 +80,9 @@ class RunStep:
             yield {"status": html.note("Stopped before the training began.")}
         except SteeringError as error:
             yield {"status": html.problem(str(error))}
+        except Exception:  # a model or a method may fail in any way; the bar must not stand still as if it went on
+            logger.exception("a training failed")
+            yield {"status": html.problem("The training failed; the server's log says why.")}
 
     def _wait_for_others(self, run: Run) -> Iterator[Update]:
         """Wait until no other training runs, and take the lock: two at once would only slow each other down."""
@@ -98,7 +103,7 @@ class RunStep:
         yield _charts(view) | {
             "status": html.progress_bar(0, "Reading the pairs ..."),
             "unsaved": None,
-            "results": "",
+            "results": NO_RESULTS_YET,
             "samples": message(),
         }
         arguments = {"model": self.app.model, "pairs": training, "held_out": held_out, "method": method.name}
@@ -131,7 +136,7 @@ class RunStep:
         yield {
             "status": _ending(progress),
             "unsaved": UnsavedRun(progress.vector, draft_id),
-            "results": html.results_table(results, len(held_out)),
+            "results": html.results_table(results, len(held_out)) or html.note(NOT_MEASURED),
         }
 
     def _show(self, progress: Progress, view: TrainingView, run: Run, prompt: str) -> Iterator[Update]:

@@ -12,7 +12,7 @@ from steering.interface.charts import loss_chart, margin_chart
 from steering.interface.playground.tab import Playground
 from steering.interface.train import data_step
 from steering.interface.train.data_step import DataStep
-from steering.interface.train.run_step import RunStep
+from steering.interface.train.run_step import NO_RESULTS_YET, RunStep
 from steering.interface.train.save_step import SaveStep
 from steering.interface.train.settings_step import SettingsStep
 from steering.interface.train.time_estimates import TimeEstimates
@@ -44,7 +44,7 @@ def build(app: AppState, page: gr.Blocks, tabs: gr.Tabs, play: Playground) -> No
     with gr.Column(elem_classes="step"):
         gr.HTML("<h2><span>4</span> Look at it and save it</h2>")
         samples = columns_panel(message(), elem_id="training-samples")
-        results = gr.HTML("<p class='hint'>The finished vector appears here.</p>", elem_id="training-results")
+        results = gr.HTML(NO_RESULTS_YET, elem_id="training-results")
         with gr.Row():
             name = gr.Textbox(label="Name", info="beside its slider", max_length=80, elem_id="vector-name")
             behavior = gr.Textbox(

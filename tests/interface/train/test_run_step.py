@@ -16,6 +16,7 @@ from steering.models.loading import LanguageModel
 from steering.pairs.dataset import Pairs
 from steering.training import train
 from steering.vectors.library import Library
+from tests.tiny_models import tiny_model
 
 
 def whole_page(updates: Iterator[dict[str, Any]]) -> dict[str, Any]:
@@ -80,7 +81,7 @@ def test_without_pairs_it_says_what_to_do(run_step: RunStep, app: AppState, valu
 def test_without_held_out_pairs_nothing_is_measured(run_step: RunStep, pairs: Pairs, values: dict) -> None:
     values[run_step.settings_step.holdout] = 0
     page = whole_page(run_step.train(pairs, values))
-    assert page["results"] == "" and "held_out" not in page["unsaved"].vector.metrics
+    assert "it was not measured" in page["results"] and "held_out" not in page["unsaved"].vector.metrics
     assert len(page["samples"]["columns"]) == len(SAMPLE_MULTIPLIERS)
 
 
@@ -139,6 +140,21 @@ def test_bad_settings_are_answered_with_a_sentence(
     assert app.library.drafts.labels() == [] and is_idle(app)
 
 
+def test_a_model_that_fails_is_logged_and_told(
+    tmp_path: Path, settings_step: SettingsStep, pairs: Pairs, values: dict, caplog: pytest.LogCaptureFixture
+) -> None:
+    model = tiny_model()
+
+    def fail(*_: object) -> None:
+        raise RuntimeError("shapes do not match")
+
+    model.blocks[0].register_forward_pre_hook(fail)
+    run_step = on(AppState, model, tmp_path, settings_step)
+    page = whole_page(run_step.train(pairs, values))
+    assert "The training failed" in page["status"] and "shapes do not match" in caplog.text
+    assert is_idle(run_step.app)
+
+
 def test_it_waits_for_another_training(run_step: RunStep, app: AppState, pairs: Pairs, values: dict) -> None:
     app.training.acquire()
     app.training_status = TrainingStatus(3, 24, 40.0)
@@ -185,8 +201,8 @@ class BrokenAppState(AppState):
         raise self.error
 
 
-def on(app_class: type[AppState], tiny: LanguageModel, folder: Path, settings_step: SettingsStep) -> RunStep:
-    return RunStep(app_class(tiny, Library(own=folder, shipped=folder / "none")), settings_step)
+def on(app_class: type[AppState], model: LanguageModel, folder: Path, settings_step: SettingsStep) -> RunStep:
+    return RunStep(app_class(model, Library(own=folder, shipped=folder / "none")), settings_step)
 
 
 def test_sample_answers_wait_in_the_decode_servers_queue(
