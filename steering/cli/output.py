@@ -1,37 +1,18 @@
-"""What the commands share: saying things to people, progress bars, tables."""
+"""What the commands tell people, all of it on stderr: sentences, progress bars, log lines; and tables on stdout."""
 
-import argparse
 import contextlib
+import logging
 import signal
 import sys
 from collections.abc import Callable, Iterator
 from threading import Event
-from typing import Any
 
 from tqdm import tqdm
 
-from steering.errors import SteeringError
-
-
-def add_model_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--model", metavar="M", help="Hub id, folder or GGUF file (default: the bundled SmolLM2-135M-Instruct)"
-    )
-    parser.add_argument("--device", metavar="D", help="cpu, cuda, cuda:1, ... (default: CUDA where there is one)")
-    parser.add_argument("--dtype", metavar="T", help="float32, bfloat16, float16 or auto (default: float32 on the CPU)")
-    parser.add_argument("--device-map", metavar="M", help="auto or balanced: spread a model too large for one device")
-    parser.add_argument("--quantization", metavar="Q", help="8bit or 4bit: smaller weights, through bitsandbytes")
-
-
-def model_options(options: argparse.Namespace, device: str | None = None) -> dict[str, Any]:
-    """The arguments of `load_model`; `device` is where the model goes if the options do not say."""
-    where = options.device or (None if options.device_map else device)
-    names = ("dtype", "device_map", "quantization")
-    return {"source": options.model, "device": where, **{name: getattr(options, name) for name in names}}
-
 
 def say(text: str) -> None:
-    tqdm.write(text, file=sys.stderr)  # above a progress bar, if there is one
+    """Write a line to stderr; above a progress bar, if there is one."""
+    tqdm.write(text, file=sys.stderr)
 
 
 class Bar(contextlib.AbstractContextManager):
@@ -42,7 +23,9 @@ class Bar(contextlib.AbstractContextManager):
         self._bar: tqdm | None = None
 
     def show(self, done: int, total: int, **figures: str) -> None:
+        """Move the bar to `done` of `total`, with the figures beside it."""
         self._bar = self._bar or tqdm(total=total, **self._options)
+        self._bar.total = total  # the first report may not know it yet
         self._bar.set_postfix(figures, refresh=False)
         self._bar.update(done - self._bar.n)
 
@@ -51,7 +34,37 @@ class Bar(contextlib.AbstractContextManager):
             self._bar.close()
 
 
+class _Lines(logging.Handler):
+    """Log records as lines on stderr; a warning in one line unless everything is wanted."""
+
+    def __init__(self, verbose: bool) -> None:
+        super().__init__()
+        self._verbose = verbose
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if self._verbose:
+            say(self.format(record))
+        else:
+            say(f"{record.levelname.lower()}: {' '.join(record.getMessage().split())}")
+
+
+@contextlib.contextmanager
+def logging_to_stderr(verbose: bool = False) -> Iterator[None]:
+    """Within this context show the package's log: warnings in one line each, or, verbose, all from INFO upwards."""
+    package = logging.getLogger("steering")
+    handler, level = _Lines(verbose), package.level
+    handler.setFormatter(logging.Formatter("%(levelname)s %(name)s: %(message)s"))
+    package.addHandler(handler)
+    package.setLevel(logging.INFO if verbose else logging.WARNING)
+    try:
+        yield
+    finally:
+        package.removeHandler(handler)
+        package.setLevel(level)
+
+
 def results_table(results: list[dict[str, float]]) -> str:
+    """Lay out held-out results, a multiplier a line."""
     rows = [
         f"{row['multiplier']:+10g}  {row['preference_accuracy']:8.2f}  {row['preference_margin']:+13.2f}"
         for row in results
@@ -59,25 +72,15 @@ def results_table(results: list[dict[str, float]]) -> str:
     return "\n".join(["multiplier  accuracy  margin (nats)", *rows])
 
 
-def column_map(text: str | None) -> dict[str, str] | None:
-    """`prompt=A,chosen=B,rejected=C` as a mapping of roles to columns."""
-    if not text:
-        return None
-    parts = [part.partition("=") for part in text.split(",")]
-    if any(not equals for _, equals, _ in parts):
-        raise SteeringError(f"--columns {text!r}: write it as prompt=A,chosen=B,rejected=C.")
-    return {role.strip(): column.strip() for role, _, column in parts}
-
-
 @contextlib.contextmanager
-def ctrl_c_stops(say: Callable[[], None]) -> Iterator[Event]:
-    """Within this context the first Ctrl-C calls `say` and sets the event; a second one interrupts as ever."""
+def ctrl_c_stops(on_stop: Callable[[], None]) -> Iterator[Event]:
+    """Within this context the first Ctrl-C calls `on_stop` and sets the event; a second one interrupts as ever."""
     stopped = Event()
 
     def ask(number: int, frame: object) -> None:
         signal.signal(signal.SIGINT, before)
         stopped.set()
-        say()
+        on_stop()
 
     before = signal.signal(signal.SIGINT, ask)
     try:

@@ -11,13 +11,14 @@ out over the processes and the vector is that of one process. With several files
 
 import argparse
 import contextlib
-import dataclasses
 import os
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from steering.cli.output import Bar, column_map, ctrl_c_stops, model_options, results_table, say
+from steering.cli.options import add_columns, add_verbose, column_map, model_options
+from steering.cli.output import Bar, ctrl_c_stops, results_table, say
 from steering.errors import SteeringError
 
 if TYPE_CHECKING:
@@ -29,14 +30,12 @@ STOPPING = (
     "Stopping after this step; the best vector so far is kept, and the same command goes on from here "
     "(Ctrl-C again abandons it)."
 )
-SETTINGS = (
-    *("layer", "epochs", "batch_size", "learning_rate", "beta", "signs", "token_scope", "length_weight", "l2"),
-    *("patience", "max_steps", "seed"),
-)
-"""The options that are settings of the method, by the same names."""
 
 
 def add_options(train: argparse.ArgumentParser) -> None:
+    """Add the command's own options, and those of the training methods."""
+    from steering.cli.method_options import add_method_options  # loads pydantic and the methods: only where needed
+
     train.add_argument(
         "pairs", metavar="PAIRS", nargs="+", help="CSV, TSV, JSON, JSONL or Parquet file; of several, each its vector"
     )
@@ -45,38 +44,19 @@ def add_options(train: argparse.ArgumentParser) -> None:
     )
     train.add_argument("--name", metavar="N", help="default: the output file's name")
     train.add_argument("--behavior", metavar="B", default="", help="what the vector moves, in a few words")
-    train.add_argument("--method", default="bipo", metavar="METHOD", help="how to find it (default: bipo)")
-    train.add_argument(
-        "--effort", choices=("quick", "standard", "paper"), help="settings for little work or much; single ones win"
-    )
-    train.add_argument(
-        "--layer",
-        type=_layer,
-        metavar="K",
-        help="decoder block, from 0; several as 10,14; or `sweep`, which finds the best (default: the middle one)",
-    )
-    train.add_argument("--epochs", type=int, metavar="E", help="passes over the pairs (default: 4)")
-    train.add_argument("--max-steps", type=int, metavar="N", help="end after so many steps")
-    train.add_argument("--patience", type=int, metavar="N", help="end after N held-out measurements without progress")
-    train.add_argument("--batch-size", type=int, metavar="B", help="pairs a step (default: 4)")
-    train.add_argument("--learning-rate", type=float, metavar="F", help="default: fitted to model and run length")
-    train.add_argument("--beta", type=float, metavar="F", help="how sharply the loss saturates (default: 0.1)")
-    train.add_argument("--signs", metavar="S", help="drawn for each step, both in every step, or plus only")
-    train.add_argument("--token-scope", metavar="S", help="steer all positions, or those of the answer only")
-    train.add_argument("--length-weight", type=float, metavar="F", help="0 sums over an answer's tokens, 1 averages")
-    train.add_argument("--l2", type=float, metavar="F", help="pull towards small norms (default: 0)")
-    train.add_argument("--seed", type=int, metavar="S", default=0, help="of all chance (default: 0)")
-    train.add_argument("--columns", metavar="MAP", help="column names: prompt=A,chosen=B,rejected=C")
-    train.add_argument("--fresh", action="store_true", help="begin anew, even where a checkpoint of this run is kept")
+    add_columns(train)
+    train.add_argument("--fresh", action="store_true", help="begin anew, even where a checkpoint of this run is there")
     train.add_argument("--report-to", metavar="LIST", default="", help="trackers: trackio, tensorboard, wandb, ...")
+    add_verbose(train)
     held_out = train.add_mutually_exclusive_group()
     held_out.add_argument("--test-pairs", metavar="FILE", help="measure on these pairs")
     held_out.add_argument(
         "--holdout", type=float, default=0.2, metavar="SHARE", help="measure on this share (default: 0.2)"
     )
+    add_method_options(train)
 
 
-@dataclasses.dataclass
+@dataclass
 class Task:
     """One vector to train: from which pairs, and where it goes."""
 
@@ -86,7 +66,7 @@ class Task:
 
 
 def run(options: argparse.Namespace) -> tuple[dict[str, Any], str] | None:
-    """What the main process prints; nothing on the others."""
+    """Train; the answer on the main process, None on the others."""
     from steering.runtime.distributed import SharedError, launched
 
     processes = launched()
@@ -104,19 +84,27 @@ def run(options: argparse.Namespace) -> tuple[dict[str, Any], str] | None:
 
 def _run(options: argparse.Namespace, processes: "Processes") -> tuple[dict[str, Any], str]:
     from steering.models.loading import load_model
+    from steering.runtime.distributed import SharedError
+    from steering.training.pipeline import NothingTrained
 
     tasks = processes.together(lambda: _tasks(options))
     model = processes.together(lambda: load_model(**model_options(options, device=processes.device)))
     with ctrl_c_stops(lambda: say(STOPPING) if processes.is_main else None) as stopped:
         if len(tasks) == 1:
-            answer = _train(options, model, tasks[0], stopped.is_set, processes)
+            try:
+                answer = _train(options, model, tasks[0], stopped.is_set, processes)
+            except NothingTrained as error:
+                if error.stopped == "asked":
+                    raise KeyboardInterrupt from error
+                raise SharedError(str(error)) from error  # every process comes here
             return answer, _in_words(answer)
         answers = _train_each(options, model, tasks, stopped.is_set, processes)
     return {"runs": answers}, "\n\n".join(map(_in_words, answers))
 
 
 def _tasks(options: argparse.Namespace) -> list[Task]:
-    """Everything is read, and every place tried, before the first minute of work."""
+    """Read everything, check every setting and try every place before the first minute of work."""
+    from steering.cli.method_options import chosen_config
     from steering.pairs.dataset import read_pairs, without_prompts
     from steering.training.tracking import check_trackers
 
@@ -132,6 +120,7 @@ def _tasks(options: argparse.Namespace) -> list[Task]:
     if many and Path(options.output).suffix == ".safetensors":
         raise SteeringError(f"--output {options.output}: several vectors need a folder; name one.")
     outputs = [_checked(output) for output in (outputs if many else [Path(options.output)])]
+    *_, config = chosen_config(options)
     tasks = []
     for file, output in zip(options.pairs, outputs, strict=True):
         pairs = read_pairs(file, columns=columns)
@@ -139,7 +128,7 @@ def _tasks(options: argparse.Namespace) -> list[Task]:
             held_out = read_pairs(options.test_pairs, columns=columns)
             pairs = without_prompts(pairs, held_out)
         else:
-            pairs, held_out = pairs.split(options.holdout, options.seed)
+            pairs, held_out = pairs.split(options.holdout, config.seed)
         tasks.append(Task(pairs, held_out, output))
     return tasks
 
@@ -151,8 +140,9 @@ def _train_each(
     should_stop: Callable[[], bool],
     processes: "Processes",
 ) -> list[dict[str, Any]]:
-    """One whole run after the other, each process its own; what fails keeps no other from its vector."""
+    """Train one whole vector after the other, each process its own; what fails keeps no other from its vector."""
     from steering.runtime.distributed import ALONE, SharedError
+    from steering.training.pipeline import NothingTrained
 
     answers, problems = {}, {}
     for number, task in enumerate(tasks):
@@ -160,13 +150,15 @@ def _train_each(
             continue
         try:
             answers[number] = _train(options, model, task, should_stop, ALONE, silent=not processes.is_main)
+        except NothingTrained as error:
+            if error.stopped == "asked":
+                break
+            problems[number] = str(error)
         except SteeringError as error:
             problems[number] = str(error)
-        except _NothingTrained:
-            break
     everything = processes.gathered((answers, problems))
-    answers = {number: answer for found, _ in everything for number, answer in found.items()}
-    problems = {number: problem for _, found in everything for number, problem in found.items()}
+    answers = {number: answer for theirs, _ in everything for number, answer in theirs.items()}
+    problems = {number: problem for _, theirs in everything for number, problem in theirs.items()}
     if problems:
         number = min(problems)
         raise SharedError(
@@ -178,10 +170,6 @@ def _train_each(
     return [answers[number] for number in sorted(answers)]
 
 
-class _NothingTrained(KeyboardInterrupt):
-    """Ctrl-C before the first step: there is nothing to keep."""
-
-
 def _train(
     options: argparse.Namespace,
     model: "LanguageModel",
@@ -191,62 +179,70 @@ def _train(
     *,
     silent: bool = False,
 ) -> dict[str, Any]:
-    """Train, save, measure, save again; what JSON tells of it."""
-    from steering.evaluation import evaluate
+    """Train, measure and save one vector, showing how it goes; return what JSON says of it."""
+    from steering.cli.method_options import chosen_config
     from steering.paths import data_dir
-    from steering.training import default_checkpoint, training_run
-    from steering.training.methods.bipo.config import one_or_all
-    from steering.training.methods.bipo.presets import EFFORTS
+    from steering.training.config import one_or_all
+    from steering.training.pipeline import default_checkpoint, run
     from steering.training.tracking import Tracking
 
     silent = silent or not processes.is_main
-    settings = dict(EFFORTS[options.effort].settings) if options.effort else {}
-    settings |= {name: getattr(options, name) for name in SETTINGS if getattr(options, name) is not None}
-    run = {"model": model, "pairs": task.pairs, "held_out": task.held_out, "method": options.method, **settings}
-    reports = training_run(
-        **run, should_stop=should_stop, checkpoint=default_checkpoint(**run), fresh=options.fresh, processes=processes
+    method, settings, _ = chosen_config(options)
+    job = {"model": model, "pairs": task.pairs, "held_out": task.held_out, "method": method.name, **settings}
+    reports = run(
+        **job,
+        name=options.name or task.output.stem,
+        behavior=options.behavior,
+        save=lambda vector: vector.save(task.output),
+        should_stop=should_stop,
+        checkpoint=default_checkpoint(**job),
+        fresh=options.fresh,
+        processes=processes,
     )
-    told = ""
-    trackers = _trackers(options) if processes.is_main else []
-    tracking = Tracking(trackers, task.output.stem, data_dir() / "tracking")
-    with Bar("training", "step", silent=silent) as bar, tracking, contextlib.closing(reports):
+    tracking = Tracking(_trackers(options) if processes.is_main else [], task.output.stem, data_dir() / "tracking")
+    notes = _NewNotes()
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(contextlib.closing(reports))
+        stack.enter_context(tracking)
+        training = stack.enter_context(Bar("training", "step", silent=silent))
+        measuring = stack.enter_context(Bar("measuring", "batch", silent=silent))
         for number, progress in enumerate(reports):
-            news = progress.note.removeprefix(told).strip()
-            told = progress.note or told
+            if progress.stage == "measuring":
+                measuring.show(progress.step, progress.total_steps)
+                continue
+            words = notes.of(progress.note)
             if number == 0:
-                news = f"{task.pairs.report.summary()} {news}".strip()
-            if news and not silent:
-                say(news)
+                words = f"{task.pairs.report.summary()} {words}".strip()
+            if words and not silent:
+                say(words)
             tracking.hear(progress)
             figures = {} if progress.loss is None else {"loss": f"{progress.loss:.3f}", "norm": f"{progress.norm:.1f}"}
-            bar.show(progress.step, progress.total_steps, **figures)
-    if not progress.step:
-        raise _NothingTrained
-    vector = dataclasses.replace(progress.vector, name=options.name or task.output.stem, behavior=options.behavior)
-
-    def save() -> None:
-        if processes.is_main:
-            vector.save(task.output)
-
-    processes.together(save)  # whatever happens while it is measured, the work is kept
-    results = []
-    if task.held_out:
-        with Bar("measuring", "batch", silent=silent) as bar:
-            measured = evaluate(model, vector, task.held_out, on_progress=bar.show, processes=processes)
-        results = [result.as_dict() for result in measured]
-        vector.metrics = {**vector.metrics, "held_out": results}
-        processes.together(save)
+            training.show(progress.step, progress.total_steps, **figures)
+    vector = progress.vector
     return {
         "vector": str(task.output),
-        "method": options.method,
-        "layer": one_or_all(vector.layers),
+        "method": method.name,
+        "layer": one_or_all(list(vector.layers)),
         "norm": vector.norm,
         "steps": progress.step,
         "seconds": progress.seconds,
         "train_pairs": vector.pairs["train"],
         "test_pairs": vector.pairs["held_out"],
-        "evaluation": results,
+        "evaluation": vector.metrics.get("held_out", []),
     }
+
+
+class _NewNotes:
+    """Tells what of each report's note was not in the one before: a note grows, and is repeated."""
+
+    def __init__(self) -> None:
+        self._shown = ""
+
+    def of(self, note: str) -> str:
+        """The part of the note that is new."""
+        new = note.removeprefix(self._shown).strip()
+        self._shown = note or self._shown
+        return new
 
 
 def _trackers(options: argparse.Namespace) -> list[str]:
@@ -260,21 +256,8 @@ def _in_words(answer: dict[str, Any]) -> str:
     return "\n".join([text, *([results_table(answer["evaluation"])] if answer["evaluation"] else [])])
 
 
-def _layer(text: str) -> int | tuple[int, ...] | str | None:
-    """`14`, `10,14`, `sweep`, or `middle`, which is the default."""
-    if text in ("sweep", "middle"):
-        return text if text == "sweep" else None
-    try:
-        layers = tuple(int(part) for part in text.split(","))
-    except ValueError:
-        raise argparse.ArgumentTypeError(
-            f"{text!r} is no layer; give a whole number, several as 10,14, sweep or middle"
-        ) from None
-    return layers if len(layers) > 1 else layers[0]
-
-
 def _checked(output: Path) -> Path:
-    """Where the vector goes, tried now and not after minutes of training."""
+    """Return the path; SteeringError, now and not after minutes of training, if a vector cannot be written there."""
     if output.suffix != ".safetensors":
         raise SteeringError(
             f"--output {output}: a vector file ends in .safetensors; name it {output.stem}.safetensors."

@@ -88,7 +88,7 @@ class Checkpoint:
         try:
             state = state_class.from_bytes(read_limited(self.path, MAX_FILE_BYTES), self.key, hidden_size)
         except Exception as error:  # a damaged file fails in many ways
-            logger.warning("%s cannot be read: %r", self.path, error)
+            logger.info("%s cannot be read: %r", self.path, error)  # the sentence below warns the user
             return None, f"The checkpoint {self.path.name} is damaged, so the training begins anew."
         if state is None:
             return None, f"The checkpoint {self.path.name} is of another run, so the training begins anew."
@@ -106,7 +106,7 @@ class Checkpoint:
             write_whole(self.path, state.to_bytes(self.key))
         except SteeringError as error:
             self.problem = f"No checkpoint could be kept: {error}"
-            logger.warning("%s", self.problem)
+            logger.info("%s", self.problem)  # every report of the run repeats it to the user
         else:
             self.problem = ""
             _delete_oldest(self.path.parent)

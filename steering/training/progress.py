@@ -33,9 +33,10 @@ class Progress:
 
     Attributes:
         stage: `preparing`: pairs are read, a layer is chosen; `training`: one optimiser step was taken, or, by a
-            method that has none, one batch of pairs was read; `trained`: the vector is there and saved; `measuring`: one batch of
-            held-out pairs was measured; `done`: the vector carries its held-out results.
-        step, total_steps: optimiser steps (or pairs, or batches measured) done, and in all; `epoch` counts from 0 and may be a fraction.
+            method that has none, one batch of pairs was read; `trained`: the vector is there and saved; `measuring`:
+            one batch of held-out pairs was measured; `done`: the vector carries its held-out results.
+        step, total_steps: optimiser steps (by a method without: pairs; when `measuring`: batches) done, and in all;
+            `epoch` counts from 0 and may be a fraction.
         loss: loss of the step's batch; `margin`: mean of sign * [preference margin] over the batch, in nats (above 0:
             the vector moves the batch as asked); `sign`: +1 or -1, the direction of the step, or 0 for both.
         norm: L2 norm of the vector.

@@ -1,0 +1,59 @@
+"""Options that several commands share, and what their values mean."""
+
+import argparse
+from typing import Any
+
+from steering.errors import SteeringError
+
+
+def add_model_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options that say which model is loaded, and how."""
+    parser.add_argument(
+        "--model", metavar="M", help="Hub id, folder or GGUF file (default: the bundled SmolLM2-135M-Instruct)"
+    )
+    parser.add_argument("--device", metavar="D", help="cpu, cuda, cuda:1, ... (default: CUDA where there is one)")
+    parser.add_argument("--dtype", metavar="T", help="float32, bfloat16, float16 or auto (default: float32 on the CPU)")
+    parser.add_argument("--device-map", metavar="M", help="auto or balanced: spread a model too large for one device")
+    parser.add_argument("--quantization", metavar="Q", help="8bit or 4bit: smaller weights, through bitsandbytes")
+
+
+def model_options(options: argparse.Namespace, device: str | None = None) -> dict[str, Any]:
+    """The arguments of `load_model`; `device` is where the model goes if the options do not say."""
+    where = options.device or (None if options.device_map else device)
+    names = ("dtype", "device_map", "quantization")
+    return {"source": options.model, "device": where, **{name: getattr(options, name) for name in names}}
+
+
+def add_verbose(parser: argparse.ArgumentParser) -> None:
+    """Add -v."""
+    parser.add_argument("-v", "--verbose", action="store_true", help="say on stderr which way is taken, and why")
+
+
+def add_vector(parser: argparse.ArgumentParser) -> None:
+    """Add the positional argument VECTOR."""
+    parser.add_argument("vector", metavar="VECTOR", help="name on the shelf, or a file")
+
+
+def add_columns(parser: argparse.ArgumentParser) -> None:
+    """Add --columns, see `column_map`."""
+    parser.add_argument("--columns", metavar="MAP", help="column names: prompt=A,chosen=B,rejected=C")
+
+
+def column_map(text: str | None) -> dict[str, str] | None:
+    """Read `prompt=A,chosen=B,rejected=C` as a mapping of roles to columns."""
+    if not text:
+        return None
+    parts = [part.partition("=") for part in text.split(",")]
+    if any(not equals for _, equals, _ in parts):
+        raise SteeringError(f"--columns {text!r}: write it as prompt=A,chosen=B,rejected=C.")
+    return {role.strip(): column.strip() for role, _, column in parts}
+
+
+def multiplier(text: str, option: str) -> float:
+    """Read a multiplier; SteeringError, naming the option, for text that is none."""
+    from steering.vectors.vector import check_multiplier
+
+    try:
+        return check_multiplier(text.strip() or "''")
+    except SteeringError as error:
+        raise SteeringError(f"{option}: {error}") from error
