@@ -11,6 +11,7 @@ import gradio as gr
 from steering.generation.engine.decoder import decoder_of
 from steering.generation.next_token import Preview
 from steering.generation.server import DecodeServer
+from steering.interface.html import duration
 from steering.models.loading import LanguageModel
 from steering.vectors.library import Library
 
@@ -64,18 +65,57 @@ def visitor_of(request: gr.Request | None) -> str:
     return getattr(request, "session_hash", None) or "local"
 
 
+@dataclass(frozen=True)
+class TrainingStatus:
+    """How far the running training is; all zero before its first step.
+
+    Attributes:
+        step, total_steps: steps taken, and in all.
+        seconds_left: estimated to the end; None while nothing is known.
+    """
+
+    step: int = 0
+    total_steps: int = 0
+    seconds_left: float | None = None
+
+    def words(self) -> str:
+        """`step 3 of 24, about 40 s left`, or `just begun`."""
+        if not self.step:
+            return "just begun"
+        left = "" if self.seconds_left is None else f", about {duration(self.seconds_left)} left"
+        return f"step {self.step} of {self.total_steps}{left}"
+
+
 @dataclass
 class AppState:
-    """One per page. `training` is held by the one training run that may work at a time."""
+    """One per page.
+
+    Attributes:
+        training: held by the one training run, or measurement of the machine's speed, that may work at a time.
+        training_status: how far the running training is; None where none runs.
+    """
 
     model: LanguageModel
     library: Library
     runs: Runs = field(default_factory=Runs)
     training_runs: Runs = field(default_factory=Runs)
     training: threading.Lock = field(default_factory=threading.Lock)
-    training_news: str = ""  # how far the running training is, for those who wait
+    training_status: TrainingStatus | None = None
+    _training_words: str | None = None
     _made: dict[tuple[type, str], Any] = field(default_factory=dict)
     _making: threading.Lock = field(default_factory=threading.Lock)
+
+    @property
+    def training_news(self) -> str:
+        """`training_status` as the end of a sentence; empty where no training runs."""
+        if self._training_words is not None:
+            return self._training_words
+        return f" ({self.training_status.words()})" if self.training_status else ""
+
+    @training_news.setter
+    def training_news(self, words: str) -> None:
+        """Say it in words instead, until an empty text takes them back; for callers that know no TrainingStatus."""
+        self._training_words = words or None
 
     def decode_server(self, weights: str) -> DecodeServer:
         """What decodes for all visitors; made when first asked for."""

@@ -8,23 +8,26 @@ from steering.pairs.dataset import PairsReport
 from steering.vectors.vector import SteeringVector
 
 MOST_DROPPED_SHOWN = 30
+"""Rows left out that are listed with their reason; a file with more troubles than that has one in common."""
 
 
 def problem(text: str) -> str:
+    """Render what went wrong; screen readers announce it at once."""
     return f'<p class="problem" role="alert">{escape(text)}</p>'
 
 
 def note(text: str) -> str:
+    """Render a line of quiet text."""
     return f'<p class="note">{escape(text)}</p>'
 
 
 def signed(multiplier: float) -> str:
-    """`+1.5`, `-2`, and `0` without a sign."""
+    """Write a multiplier: `+1.5`, `-2`, and `0` without a sign."""
     return f"{multiplier:+g}" if multiplier else "0"
 
 
 def duration(seconds: float) -> str:
-    """`40 s`, `3 min`, `2 h 5 min`."""
+    """Write a time: `40 s`, `3 min`, `2 h 5 min`."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)
@@ -32,29 +35,36 @@ def duration(seconds: float) -> str:
 
 
 def roughly(seconds: float) -> str:
-    """`50 s`, `3 min`: a guess, no more exact than it is."""
+    """Write a predicted time no more exactly than it is known: to 10 s, then to minutes."""
     return duration(max(10, round(seconds, -1)) if seconds < 85 else max(90, seconds))
 
 
 def where(vector: SteeringVector) -> str:
-    """`a vector of norm 4.2 at layer 14`."""
+    """Describe a vector by its size and place: `a vector of norm 4.2 at layer 14`."""
     layers = f"layer{'s' * (len(vector.layers) > 1)} {', '.join(map(str, vector.layers))}"
     return f"a vector of norm {vector.norm:.1f} at {layers}"
 
 
 def report(result: PairsReport) -> str:
-    """What was read, and which rows were dropped and why."""
-    html = f'<p class="note">{escape(result.summary())}</p>'
+    """Render what was read, and which rows were dropped and why."""
+    summary = note(result.summary())
     if not result.dropped:
-        return html
+        return summary
     rows = [f"<li>{escape(result.unit)} {d.line}: {escape(d.reason)}</li>" for d in result.dropped[:MOST_DROPPED_SHOWN]]
     if len(result.dropped) > MOST_DROPPED_SHOWN:
         rows.append(f"<li>and {len(result.dropped) - MOST_DROPPED_SHOWN:,} more</li>")
-    return f"{html}<details class='dropped'><summary>Rows left out, and why</summary><ul>{''.join(rows)}</ul></details>"
+    listed = f"<ul>{''.join(rows)}</ul>"
+    return f"{summary}<details class='dropped'><summary>Rows left out, and why</summary>{listed}</details>"
 
 
 def results_table(results: Sequence[dict[str, Any]], pairs: int | None = None) -> str:
-    """Held-out results by multiplier; empty where nothing was measured."""
+    """Render held-out results by multiplier; empty where nothing was measured.
+
+    Args:
+        results: as vector files store them, possibly from a stranger's file: {multiplier, preference_accuracy,
+            preference_margin}; unreadable ones are left out.
+        pairs: how many pairs were measured.
+    """
     rows = []
     for result in results:
         try:
@@ -80,6 +90,7 @@ def results_table(results: Sequence[dict[str, Any]], pairs: int | None = None) -
 
 
 def progress_bar(share: float, text: str) -> str:
+    """Render a bar filled to `share`, from 0 to 1, with a line of text below it."""
     percent = 100 * min(1.0, max(0.0, share))
     return (
         f'<div class="progress" role="progressbar" aria-valuemin="0" aria-valuemax="100" aria-valuenow="{percent:.0f}">'

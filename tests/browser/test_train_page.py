@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Locator, Page, expect
 
 from steering.vectors.library import Library
 
@@ -38,6 +38,11 @@ def with_pairs(page: Page, address: str, pairs_file: Path) -> None:
 
 def advanced(page: Page) -> None:
     page.get_by_role("button", name="Advanced settings").click()
+
+
+def field(page: Page, elem_id: str) -> Locator:
+    """The text box of this id."""
+    return page.locator(f"#{elem_id} input, #{elem_id} textarea").first
 
 
 def train(page: Page) -> None:
@@ -65,7 +70,7 @@ def test_from_a_file_to_a_slider(page: Page, address: str, pairs_file: Path, she
     expect(page.locator("#training-results tbody tr")).to_have_count(5)
     expect(page.locator("#training-samples .reply")).to_have_count(5)
     expect(page.locator("#margin-chart")).to_contain_text("Held-out preference margin")
-    page.locator("#vector-name input, #vector-name textarea").first.fill("my cheer")
+    field(page, "vector-name").fill("my cheer")
     page.locator("#save-vector").click()
     expect(page.locator("#saved-note")).to_contain_text("Saved as my cheer")
     page.locator("#visit-playground").click()
@@ -106,7 +111,7 @@ def test_each_effort_tells_its_time(page: Page, small_address: str, pairs_file: 
     expect(effort).to_contain_text("As in the paper: about", timeout=90_000)
     before = effort.inner_text()
     advanced(page)
-    page.locator("#signs input").click()
+    page.locator("#setting-bipo-signs input").click()
     page.get_by_role(
         "option", name="both in every step"
     ).click()  # twice the work: only arithmetic, nothing is measured
@@ -128,7 +133,7 @@ def test_a_training_goes_on_where_it_was_stopped(
     expect(status).to_contain_text("Going on after step")
     assert len(small_shelf.drafts.labels()) == drafts + 1  # the longer run took the place of the shorter
     advanced(page)
-    page.locator("#begin-anew input").check()
+    page.locator("#start-over input").check()
     train(page)
     expect(status).to_contain_text("Step 1 of", timeout=60_000)
     expect(status).not_to_contain_text("Going on")
@@ -177,19 +182,50 @@ def test_a_training_goes_on_after_the_server_was_killed(page: Page, pairs_file: 
 def test_variants_are_trained(page: Page, small_address: str, pairs_file: Path) -> None:
     with_pairs(page, small_address, pairs_file)
     advanced(page)
-    page.locator("#several-layers input, #several-layers textarea").first.fill("12, up")
+    field(page, "several-layers").fill("12, up")
     train(page)
     expect(page.locator("#training-status .problem")).to_contain_text("not a list such as")
-    page.locator("#several-layers input, #several-layers textarea").first.fill("12, 14")
+    field(page, "several-layers").fill("12, 14")
     page.get_by_role("radio", name="only in the answer").check()
-    page.locator("#signs input").click()
+    page.locator("#setting-bipo-signs input").click()
     page.get_by_role("option", name="both in every step").click()
-    page.locator("#l2 input").fill("0.1")
-    page.locator("#patience input").fill("1")
+    page.locator("#setting-bipo-l2 input").fill("0.1")
+    field(page, "setting-bipo-patience").fill("1")
     train(page)
     expect(page.locator("#training-status")).to_contain_text("layers 12, 14", timeout=90_000)
     stop_after(page, re.compile(r"Step \d+ of"))
     expect(page.locator("#training-status")).to_contain_text("at layers 12, 14")
+
+
+def test_another_method_trains_from_the_page(
+    page: Page, small_address: str, pairs_file: Path, small_shelf: Library
+) -> None:
+    with_pairs(page, small_address, pairs_file)
+    advanced(page)
+    expect(page.locator("#setting-bipo-beta")).to_be_visible()
+    page.locator("#method input").click()
+    page.get_by_role("option", name="CAA").click()
+    expect(page.locator("#method-description")).to_contain_text("Nothing is optimised")
+    expect(page.locator("#effort")).to_be_hidden()  # there is none to choose
+    expect(page.locator("#training-time")).to_contain_text("Takes a few seconds")
+    expect(page.locator("#setting-bipo-beta")).to_be_hidden()
+    page.locator("#setting-caa-position").get_by_role("radio").last.check()
+    page.locator("#layer input").click()
+    page.get_by_role("option", name="3", exact=True).click()
+    train(page)
+    status = page.locator("#training-status")
+    expect(status).to_contain_text("Give it a name and save it", timeout=90_000)
+    expect(status).to_contain_text("at layer 3")
+    expect(page.locator("#loss-chart")).to_be_hidden()  # it has no loss
+    expect(page.locator("#training-results tbody tr")).to_have_count(5)
+    field(page, "vector-name").fill("my mean")
+    page.locator("#save-vector").click()
+    expect(page.locator("#saved-note")).to_contain_text("Saved as my mean")
+    method = small_shelf.get("my-mean").method
+    assert method["name"] == "caa" and method["position"] == "last"
+    page.locator("#method input").click()
+    page.get_by_role("option", name="BiPO").click()
+    expect(page.locator("#effort")).to_contain_text("As in the paper: about", timeout=90_000)
 
 
 def test_standard_looks_for_the_layer(page: Page, small_address: str, pairs_file: Path) -> None:

@@ -1,7 +1,12 @@
-"""What happens in step 1 of the Train tab: pairs are read, shown and edited."""
+"""Step 1 of the Train tab: preference pairs are read from an example set, a file or a pasted text, shown and edited.
 
-from collections.abc import Sequence
-from dataclasses import replace
+The handlers are plain functions. Each returns the parts of the page that change, by name: `pairs` (the pairs to train
+on), `report` (HTML), `table` (rows), `name` and `behavior` (texts proposed for the vector). Whatever goes wrong, the
+pairs read before stay.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,78 +16,139 @@ from steering import paths
 from steering.errors import SteeringError
 from steering.interface import html
 from steering.pairs.dataset import Pairs, PreferencePair, parse_pairs, read_pairs
+from steering.pairs.readers import READERS
 
 TABLE_ROWS = 100
+"""Rows the table shows. gradio sends the whole table back at each edit, so it holds what a person looks through."""
+ROLES = ("prompt", "chosen", "rejected")
 COLUMN_HINTS = {"prompt": "question", "chosen": "matching", "rejected": "not_matching"}
-SKIP = gr.skip()
+"""Placeholders of the column names: those of BiPO's own files."""
+
+Update = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class DataStep:
+    """The components of step 1."""
+
+    example: gr.Dropdown
+    file: gr.File
+    pasted: gr.Textbox
+    read_pasted: gr.Button
+    columns: Sequence[gr.Textbox]
+    report: gr.HTML
+    table: gr.Dataframe
+
+    @classmethod
+    def build(cls) -> "DataStep":
+        """Lay the step out in the container that is open."""
+        gr.HTML(
+            "<h2><span>1</span> Bring preference pairs</h2><p class='hint'>A pair is a prompt with two answers: "
+            "<b>chosen</b> shows the behavior you want, <b>rejected</b> its opposite. 60 pairs are a good start.</p>"
+        )
+        with gr.Row():
+            with gr.Column(min_width=260):
+                example = gr.Dropdown(
+                    example_sets(), label="Take an example set", value=None, elem_id="example-set", interactive=True
+                )
+            with gr.Column(min_width=260):
+                kinds = ", ".join(suffix.removeprefix(".").upper() for suffix in READERS)
+                file = gr.File(
+                    label=f"or drop a file: {kinds}", file_types=list(READERS), height=140, elem_id="pairs-file"
+                )
+            with gr.Column(min_width=260):
+                pasted = gr.Textbox(
+                    label="or paste rows",
+                    placeholder='prompt,chosen,rejected\nWould you lead us?,"Yes, at once.","No, thank you."',
+                    lines=3,
+                    max_lines=3,
+                    elem_id="pasted",
+                )
+                read_pasted = gr.Button("Read the pasted rows", size="sm", elem_id="read-pasted")
+        with gr.Accordion("My columns have other names", open=False), gr.Row():
+            columns = [
+                gr.Textbox(label=f"Column of the {role}", placeholder=COLUMN_HINTS[role], elem_id=f"column-{role}")
+                for role in ROLES
+            ]
+        report = gr.HTML(elem_id="pairs-report")
+        with gr.Accordion("Look at the pairs and edit them", open=False, elem_id="pairs-accordion"):
+            table = gr.Dataframe(
+                headers=list(ROLES),
+                type="array",
+                column_count=(3, "fixed"),
+                interactive=True,
+                wrap=True,
+                max_height=340,
+                label=f"The first {TABLE_ROWS} pairs",
+                elem_id="pairs-table",
+            )
+        return cls(example, file, pasted, read_pasted, columns, report, table)
 
 
 def example_sets() -> list[tuple[str, str]]:
-    """(label, file) of the example sets that ship with the project."""
-    folder = paths.shipped("assets") / "examples"
-    return [(path.stem.replace("-", " "), path.name) for path in sorted(folder.glob("*.csv"))]
+    """(label, file name) of the example sets that ship with the project."""
+    return [(_words(path.stem), path.name) for path in sorted(_examples().glob("*.csv"))]
 
 
-class PairsDesk:
-    """Handlers of step 1. Whatever goes wrong, the pairs read before stay."""
-
-    def read_example(self, name: str | None, before: Pairs | None) -> tuple[Any, ...]:
-        if name not in {file for _, file in example_sets()}:
-            return (*self._unread("Choose an example set.", before), SKIP)
-        stem = Path(name).stem
-        return (
-            *self._read(lambda: read_pairs(paths.shipped("assets") / "examples" / name), before),
-            stem.replace("-", " "),
-        )
-
-    def read_file(
-        self, file: str | None, prompt: str, chosen: str, rejected: str, before: Pairs | None
-    ) -> tuple[Any, ...]:
-        if not file:
-            return self._unread("Drop a file first.", before) if before is None else (SKIP,) * 4
-        return self._read(lambda: read_pairs(file, columns=_columns(prompt, chosen, rejected)), before)
-
-    def read_text(self, text: str, prompt: str, chosen: str, rejected: str, before: Pairs | None) -> tuple[Any, ...]:
-        if not (text or "").strip():
-            return self._unread("Paste rows into the box first, with a first line that names the columns.", before)
-        return self._read(lambda: parse_pairs(text, columns=_columns(prompt, chosen, rejected)), before)
-
-    def _read(self, reader: Any, before: Pairs | None) -> tuple[Any, ...]:
-        try:
-            pairs = reader()
-        except SteeringError as error:
-            return self._unread(str(error), before)
-        stem = Path(pairs.report.source).stem
-        name = SKIP if stem in ("pasted text", "table") else stem.replace("_", " ").replace("-", " ")
-        return pairs, _told(pairs), pairs[:TABLE_ROWS].to_rows(), name
-
-    @staticmethod
-    def _unread(why: str, before: Pairs | None) -> tuple[Any, ...]:
-        kept = html.note(f"The {len(before)} pairs read before are still here.") if before else ""
-        return SKIP, html.problem(why) + kept, SKIP, SKIP
-
-    def edited(self, rows: Sequence[Sequence[Any]], before: Pairs | None) -> tuple[Any, Any]:
-        """The table's rows in place of the pairs it shows; the pairs past the table stay as they are."""
-        shown = list(before[:TABLE_ROWS]) if before else []
-        merged = []
-        for number, row in enumerate(rows, start=1):
-            texts = [str(cell or "") for cell in row]
-            old = shown[number - 1] if number <= len(shown) else None
-            new = PreferencePair(*texts, before=old.before if old else (), line=number)
-            if any(text.strip() for text in texts):
-                merged.append(new)
-        rest = before[TABLE_ROWS:] if before else ()
-        merged += [replace(pair, line=len(rows) + i) for i, pair in enumerate(rest, start=1)]
-        try:
-            pairs = Pairs.of(merged, source=before.report.source if before else "the table")
-        except SteeringError as error:
-            return SKIP, html.problem(str(error))
-        if not pairs:
-            return SKIP, html.problem("The table is empty; write at least one pair.")
-        return pairs, _told(pairs)
+def read_example(name: str | None, pairs: Pairs | None) -> Update:
+    """Read an example set by its file name; it also proposes the behavior."""
+    if name not in {file for _, file in example_sets()}:
+        return _failure("Choose an example set.", pairs)
+    update = _read(lambda: read_pairs(_examples() / name), pairs)
+    return update | {"behavior": _words(Path(name).stem)} if "pairs" in update else update
 
 
-def _told(pairs: Pairs) -> str:
+def read_file(file: str | None, prompt: str, chosen: str, rejected: str, pairs: Pairs | None) -> Update:
+    """Read an uploaded file; the three texts name its columns where they have names of their own."""
+    if file:
+        return _read(lambda: read_pairs(file, columns=_columns(prompt, chosen, rejected)), pairs)
+    return {} if pairs else _failure("Drop a file first.", pairs)
+
+
+def read_text(text: str, prompt: str, chosen: str, rejected: str, pairs: Pairs | None) -> Update:
+    """Read pasted rows: CSV, TSV, JSON or JSONL."""
+    if not (text or "").strip():
+        return _failure("Paste rows into the box first, with a first line that names the columns.", pairs)
+    return _read(lambda: parse_pairs(text, columns=_columns(prompt, chosen, rejected)), pairs)
+
+
+def apply_edits(rows: Sequence[Sequence[Any]], pairs: Pairs | None) -> Update:
+    """Put the table's rows in place of the pairs it shows; the pairs past the table stay as they are."""
+    shown = list(pairs[:TABLE_ROWS]) if pairs else []
+    edited = []
+    for number, row in enumerate(rows, start=1):
+        texts = [str(cell or "") for cell in row]
+        earlier_turns = shown[number - 1].before if number <= len(shown) else ()
+        if any(text.strip() for text in texts):
+            edited.append(PreferencePair(*texts, before=earlier_turns, line=number))
+    past_the_table = pairs[TABLE_ROWS:] if pairs else ()
+    edited += [replace(pair, line=len(rows) + i) for i, pair in enumerate(past_the_table, start=1)]
+    try:
+        result = Pairs.of(edited, source=pairs.report.source if pairs else "the table")
+    except SteeringError as error:
+        return {"report": html.problem(str(error))}
+    if not result:
+        return {"report": html.problem("The table is empty; write at least one pair.")}
+    return {"pairs": result, "report": _report(result)}
+
+
+def _read(reader: Callable[[], Pairs], pairs: Pairs | None) -> Update:
+    try:
+        result = reader()
+    except SteeringError as error:
+        return _failure(str(error), pairs)
+    update = {"pairs": result, "report": _report(result), "table": result[:TABLE_ROWS].to_rows()}
+    stem = Path(result.report.source).stem
+    return update if stem == "pasted text" else update | {"name": _words(stem)}
+
+
+def _failure(reason: str, pairs: Pairs | None) -> Update:
+    """Say what is wrong, and that the pairs read before are still in use."""
+    still_there = html.note(f"The {len(pairs)} pairs read before are still here.") if pairs else ""
+    return {"report": html.problem(reason) + still_there}
+
+
+def _report(pairs: Pairs) -> str:
     """What was read, and what of it the table cannot show."""
     longer = sum(bool(pair.before) for pair in pairs)
     if not longer:
@@ -92,7 +158,16 @@ def _told(pairs: Pairs) -> str:
     return html.report(pairs.report) + html.note(turns)
 
 
-def _columns(prompt: str, chosen: str, rejected: str) -> dict[str, str] | None:
-    named = {"prompt": prompt, "chosen": chosen, "rejected": rejected}
-    given = {role: column.strip() for role, column in named.items() if (column or "").strip()}
+def _columns(*names: str) -> dict[str, str] | None:
+    """role -> column name, for those that are given; None for none."""
+    given = {role: name.strip() for role, name in zip(ROLES, names, strict=True) if (name or "").strip()}
     return given or None
+
+
+def _examples() -> Path:
+    return paths.shipped("assets") / "examples"
+
+
+def _words(stem: str) -> str:
+    """`my_cheerful-pairs` as words."""
+    return stem.replace("_", " ").replace("-", " ")

@@ -1,7 +1,12 @@
-"""What happens in steps 2 and 3 of the Train tab: a training runs, is watched and measured."""
+"""Step 3 of the Train tab: a training runs, is watched and measured.
 
-import time
-from collections.abc import Iterator, Sequence
+`RunStep.train` trains through `training.pipeline.run` and yields the parts of the page that change, by name: `status`
+(HTML), `charts` (visible or not), `loss_chart`, `margin_chart`, `unsaved` (the run's vector, see `UnsavedRun`),
+`results` (HTML) and `samples` (answer cards).
+"""
+
+import logging
+from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,225 +15,193 @@ from typing import Any
 import gradio as gr
 
 from steering.errors import SteeringError
-from steering.evaluation import evaluate
-from steering.generation.stream import Sampling, stream
+from steering.generation.sampling import Sampling
 from steering.interface import html
 from steering.interface.answer_cards import cards, message, throttled
-from steering.interface.app_state import AppState, Run
-from steering.interface.charts import loss_chart, margin_chart
-from steering.interface.train.settings_step import Choices, Given
+from steering.interface.app_state import AppState, Run, TrainingStatus
+from steering.interface.playground.answers import waiting
+from steering.interface.train.save_step import UnsavedRun
+from steering.interface.train.setting_control import Values
+from steering.interface.train.settings_step import SettingsStep
+from steering.interface.train.training_view import TrainingView, summary
 from steering.pairs.dataset import Pairs
-from steering.training import Progress, default_checkpoint, training_run
+from steering.training import default_checkpoint, pipeline
+from steering.training.progress import Progress
+from steering.training.registry import Method
 from steering.vectors.vector import SteeringVector
 
-CHART_SECONDS = 1.5  # the chart is redrawn whole each time
 SAMPLE_MULTIPLIERS = (-2.0, -1.0, 0.0, 1.0, 2.0)
+SAMPLE_KINDS = ("opposite", "opposite", "baseline", "setting", "setting")
+"""Kinds of the sample columns, which colour them (see `answer_cards.card`)."""
 SAMPLE_TOKENS = 48
-ENDINGS = {"": "Done", "early": "Ended early", "asked": "Stopped", "broken": "Broke off"}
-GO_ON = "Train goes on from here, with the same pairs and settings."
-SKIP = gr.skip()
+"""Most tokens of a sample answer: two or three sentences, a few seconds for five columns on two CPU cores."""
+SAMPLE_SAMPLING = Sampling(max_new_tokens=SAMPLE_TOKENS, repetition_penalty=1.1)
+"""Greedy, with the Playground's repetition penalty, so that samples read as answers will read there."""
+CONTINUE_HINT = "Train goes on from here, with the same pairs and settings."
+NO_PAIRS = "There are no pairs yet: take an example set, drop a file or paste rows in step 1."
+NO_RESULTS_YET = html.note("The finished vector appears here.")
+NOT_MEASURED = "No pairs were held out, so it was not measured."
+POLL_SECONDS = 0.5
+"""How often a training that waits for another looks whether its visitor still wants it, and says how far that is."""
+
+Update = dict[str, Any]
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass
-class TrainingDesk:
-    """Handlers of step 3, which yield (status, loss chart, margin chart, vector, results, samples)."""
+class RunStep:
+    """Runs trainings for all visitors, one at a time."""
 
     app: AppState
-    choices: Choices
-    _drafts: dict[Path, str] = field(default_factory=dict)
+    settings_step: SettingsStep
+    _draft_ids: dict[Path, str] = field(default_factory=dict)  # by checkpoint, of the runs that wrote one
 
-    def train(self, pairs: Pairs | None, given: Given, request: gr.Request) -> Iterator[tuple[Any, ...]]:
+    def train(self, pairs: Pairs | None, values: Values, request: gr.Request | None = None) -> Iterator[Update]:
+        """Train a vector on the pairs with the settings of step 2; yield what changes on the page.
+
+        Whatever ends it (the end, Stop, an error, a closed tab), the next training can begin.
+        """
         if not pairs:
-            yield (
-                html.problem("There are no pairs yet: take an example set, drop a file or paste rows in step 1."),
-                *[SKIP] * 5,
-            )
+            yield {"status": html.problem(NO_PAIRS)}
             return
         run = self.app.training_runs.begin(request)
         try:
-            settings = self.choices.settings(given)
-            yield from self._wait_for_the_desk(run)
+            method, settings = self.settings_step.chosen_method(values), self.settings_step.settings(values)
+            holdout = float(values[self.settings_step.holdout])
+            start_over = bool(values[self.settings_step.start_over])
+            yield from self._wait_for_others(run)
             try:
-                yield from self._train(pairs, settings, given, run)
+                yield from self._train(method, settings, pairs, holdout, run, start_over=start_over)
             finally:
-                self.app.training_news = ""
+                self.app.training_status = None
                 self.app.training.release()
-        except _GaveUp:
-            yield html.note("Stopped before the training began."), *[SKIP] * 5
+        except _StoppedBeforeTraining:
+            yield {"status": html.note("Stopped before the training began.")}
         except SteeringError as error:
-            yield html.problem(str(error)), *[SKIP] * 5
+            yield {"status": html.problem(str(error))}
+        except Exception:  # a model or a method may fail in any way; the bar must not stand still as if it went on
+            logger.exception("a training failed")
+            yield {"status": html.problem("The training failed; the server's log says why.")}
 
-    def _wait_for_the_desk(self, run: Run) -> Iterator[tuple[Any, ...]]:
-        """One training at a time: two would only slow each other down."""
-        while not self.app.training.acquire(timeout=0.5):
+    def _wait_for_others(self, run: Run) -> Iterator[Update]:
+        """Wait until no other training runs, and take the lock: two at once would only slow each other down."""
+        while not self.app.training.acquire(timeout=POLL_SECONDS):
             if run.over():
-                raise _GaveUp
-            news = self.app.training_news
-            text = f"Another training is running{news}. Yours starts by itself when it ends."
-            yield html.note(text if news else "A moment: the speed of this machine is being measured."), *[SKIP] * 5
-        self.app.training_news = ", just begun"
+                raise _StoppedBeforeTraining
+            how_far = self.app.training_news
+            text = f"Another training is running{how_far}. Yours starts by itself when it ends."
+            yield {"status": html.note(text if how_far else "A moment: the speed of this machine is being measured.")}
+        self.app.training_status = TrainingStatus()
 
-    def _train(self, pairs: Pairs, settings: dict[str, Any], given: Given, run: Run) -> Iterator[tuple[Any, ...]]:
-        training, held_out = pairs.split(float(given[self.choices.holdout]), settings.get("seed", 0))
-        watch = _Watch()
-        yield html.progress_bar(0, "Reading the pairs ..."), *watch.charts(), None, "", message()
-        method = given[self.choices.method]
-        job = {"model": self.app.model, "pairs": training, "held_out": held_out, "method": method, **settings}
-        checkpoint = default_checkpoint(**job)
-        anew = bool(given[self.choices.anew])
-        draft = self._draft(checkpoint, pairs, anew)
-        drafts = self.app.library.drafts
-        with closing(training_run(**job, should_stop=run.over, checkpoint=checkpoint, fresh=anew)) as reports:
-            for progress in reports:
-                watch.hear(progress)
-                if progress.vector is not None:  # kept on disk at once: a closed tab or a killed server loses nothing
-                    drafts.keep(draft, progress.vector)
-                self.app.training_news = watch.news
-                if watch.due:
-                    yield watch.status(), *watch.charts(), *[SKIP] * 3
-                elif progress.stage == "preparing":
-                    yield watch.status(), *[SKIP] * 5
-        if not progress.step:
-            drafts.discard(draft)
-            raise _GaveUp
-        vector, summary = progress.vector, _summary(progress)
-        yield html.progress_bar(1, f"{summary} Writing sample answers ..."), *watch.charts(), *[SKIP] * 3
-        yield from self._samples(vector, (held_out or training)[0].prompt, run)  # something to read meanwhile
-        if held_out:
-            yield html.progress_bar(1, f"{summary} Measuring it on the held-out pairs ..."), *[SKIP] * 5
-            results = [result.as_dict() for result in evaluate(self.app.model, vector, held_out)]
-            vector.metrics = {**vector.metrics, "held_out": results}
-        drafts.keep(draft, vector)
-        vector.extra["draft"] = draft
-        table = html.results_table(vector.metrics.get("held_out", []), len(held_out))
-        advice = [GO_ON] * (progress.stopped == "asked")
-        notes = "".join(map(html.note, filter(None, [progress.note, *advice])))
-        done = html.progress_bar(1, f"{summary} Give it a name and save it.") + notes
-        yield done, SKIP, SKIP, vector, table, SKIP
+    def _train(
+        self, method: Method, settings: dict[str, Any], pairs: Pairs, holdout: float, run: Run, *, start_over: bool
+    ) -> Iterator[Update]:
+        seed = method.config(settings).seed
+        training, held_out = pairs.split(holdout, seed)
+        view = TrainingView()
+        yield _charts(view) | {
+            "status": html.progress_bar(0, "Reading the pairs ..."),
+            "unsaved": None,
+            "results": NO_RESULTS_YET,
+            "samples": message(),
+        }
+        arguments = {"model": self.app.model, "pairs": training, "held_out": held_out, "method": method.name}
+        checkpoint = default_checkpoint(**arguments, **settings)
+        draft_id = self._draft_id(checkpoint, pairs, start_over=start_over)
 
-    def _draft(self, checkpoint: Path | None, pairs: Pairs, anew: bool) -> str:
-        """Where the run keeps its vector: one that goes on takes the place of its earlier, shorter self."""
-        if anew or checkpoint is None or not checkpoint.is_file() or checkpoint not in self._drafts:
-            token = self.app.library.drafts.begin(Path(pairs.report.source).stem)
-            self._drafts |= {checkpoint: token} if checkpoint else {}
-            return token
-        return self._drafts[checkpoint]
+        def save_draft(vector: SteeringVector) -> None:  # at once: a closed tab or a killed server loses nothing
+            self.app.library.drafts.keep(draft_id, vector)
 
-    def _samples(self, vector: SteeringVector, asked: str, run: Run) -> Iterator[tuple[Any, ...]]:
-        columns = [{vector: m} if m else {} for m in SAMPLE_MULTIPLIERS]
-        kinds = ["baseline" if not m else "setting" if m > 0 else "opposite" for m in SAMPLE_MULTIPLIERS]
-        named = _Titles(columns)
-        sampling = Sampling(max_new_tokens=SAMPLE_TOKENS, repetition_penalty=1.1)
-        options = {"sampling": sampling, "should_stop": run.superseded, "weights": "float16"}
-        written = stream(self.app.model, asked, columns, **options)
-        for snapshot in throttled(written):
-            yield *[SKIP] * 5, named.on(cards(snapshot, kinds, f"Asked: {asked}"))
+        reports = pipeline.run(
+            **arguments,
+            **settings,
+            save=save_draft,
+            should_stop=run.over,
+            checkpoint=checkpoint,
+            fresh=start_over,
+        )
+        try:
+            with closing(reports):
+                for progress in reports:
+                    if progress.stage in ("preparing", "training") and progress.vector is not None:
+                        save_draft(progress.vector)
+                    yield from self._show(progress, view, run, (held_out or training)[0].prompt)
+        except pipeline.NothingTrained as nothing:
+            self.app.library.drafts.discard(draft_id)
+            if nothing.stopped == "asked":
+                raise _StoppedBeforeTraining from nothing
+            raise
+        results = progress.vector.metrics.get("held_out", [])
+        yield {
+            "status": _ending(progress),
+            "unsaved": UnsavedRun(progress.vector, draft_id),
+            "results": html.results_table(results, len(held_out)) or html.note(NOT_MEASURED),
+        }
 
+    def _show(self, progress: Progress, view: TrainingView, run: Run, prompt: str) -> Iterator[Update]:
+        """Show one report; at the stage `trained` write the sample answers while the run waits to be measured."""
+        if progress.stage in ("preparing", "training"):
+            view.add(progress)
+            self.app.training_status = view.status
+            if progress.stage == "preparing":
+                yield {"status": view.html()}
+            elif view.due:
+                charts = _charts(view) if view.has_curve else {}
+                yield {"status": view.html(), **charts, "charts": gr.update(visible=view.has_curve)}
+        elif progress.stage == "trained":
+            text = f"{summary(progress)} Writing sample answers ..."
+            yield {"status": html.progress_bar(1, text), **_charts(view)}
+            yield from self._samples(progress.vector, prompt, run)
+        elif progress.stage == "measuring":
+            where = f"batch {progress.step} of {progress.total_steps}"
+            text = f"Measuring the vector on the held-out pairs, {where} ..."
+            yield {"status": html.progress_bar(progress.step / progress.total_steps, text)}
 
-class _Watch:
-    """What is shown of a run while it goes on.
+    def _samples(self, vector: SteeringVector, prompt: str, run: Run) -> Iterator[Update]:
+        """Answer one prompt at each of SAMPLE_MULTIPLIERS, in the queue with the Playground's visitors.
 
-    Attributes:
-        due: whether the charts should be drawn with the latest report: the first point at once, then now and then.
-        news: how far it is, for those who wait.
-    """
+        A failure costs only the samples: the vector is measured and can be saved without them.
+        """
+        columns = [{vector: multiplier} if multiplier else {} for multiplier in SAMPLE_MULTIPLIERS]
+        asked = f"Asked: {prompt}"
+        try:
+            server = self.app.decode_server("float16")
+            answers = server.stream(prompt, columns, sampling=SAMPLE_SAMPLING, should_stop=run.superseded)
+            for news in throttled(answers):
+                if isinstance(news, int):  # its place in the queue
+                    yield {"samples": message(waiting(news) or asked)}
+                    continue
+                shown = cards(news, SAMPLE_KINDS, asked)
+                for card, multiplier in zip(shown["columns"], SAMPLE_MULTIPLIERS, strict=True):
+                    card["title"] = f"{multiplier:+g}" if multiplier else "0: untouched"
+                yield {"samples": shown}
+        except Exception as error:  # a model may fail in any way, and there is a vector to be measured
+            logger.warning("no sample answers were written", exc_info=True)
+            reason = str(error) if isinstance(error, SteeringError) else "the model failed; the server's log says how."
+            yield {"samples": message(problem=f"No sample answers were written: {reason}")}
 
-    def __init__(self) -> None:
-        self.due, self.news = False, ", just begun"
-        self._latest = Progress("preparing")
-        self._curve: list[dict[str, Any]] = []
-        self._drawn = float("-inf")
-        self._first: tuple[int, float] | None = None  # step and time of the first report
-        self._layers = self._told = ""
-
-    def hear(self, progress: Progress) -> None:
-        self._latest = progress
-        if progress.settings:  # it is prepared, and this note stays
-            layer = progress.settings["layer"]
-            self._layers = f"layer {layer}" if isinstance(layer, int) else f"layers {', '.join(map(str, layer))}"
-            self._told = progress.note
-        if progress.loss is not None:
-            self._curve.append(_point(progress))
-        if progress.vector is not None and self._curve:  # of a run that went on, it knows the steps before
-            first = self._curve[0]["step"]
-            earlier = progress.vector.metrics.get("curve", [])
-            self._curve = [point for point in earlier if point["step"] < first] + self._curve
-        now = time.monotonic()
-        if progress.stage == "training":
-            self._first = self._first or (progress.step, now)
-            left = f", {self._left}" if self._left else ""
-            self.news = f" (step {progress.step} of {progress.total_steps}{left})"
-        late = now - self._drawn > CHART_SECONDS or progress.held_out is not None
-        self.due = progress.stage == "training" and late
-        if self.due:
-            self._drawn = now
-
-    def charts(self) -> tuple[Any, Any]:
-        total = self._latest.total_steps
-        return loss_chart(self._curve, total), margin_chart(self._curve, total)
-
-    def status(self) -> str:
-        progress = self._latest
-        if progress.stage == "preparing":
-            share = progress.step / progress.total_steps if progress.total_steps else 0
-            looking = "" if progress.settings else progress.note
-            text = looking or "Measuring the untouched model ..."
-            return html.progress_bar(share, text) + self._note()
-        parts = [f"Step {progress.step} of {progress.total_steps}", self._layers]
-        if self._left:
-            parts.insert(1, self._left)
-        parts += [f"loss {progress.loss:.3f}", f"vector norm {progress.norm:.1f}"]
-        measured = next((point["held_out"] for point in reversed(self._curve) if "held_out" in point), [])
-        if measured:
-            each = [f"{100 * r['preference_accuracy']:.0f} % at {r['multiplier']:+g}" for r in measured]
-            parts.append(f"held-out accuracy {' and '.join(each)}")
-        return html.progress_bar(progress.step / progress.total_steps, " · ".join(parts)) + self._note()
-
-    @property
-    def _left(self) -> str:
-        """Told from the second report on: what came before the first step would be taken for many times itself."""
-        step, began = self._first
-        done = self._latest.step - step
-        if not done:
-            return ""
-        rest = self._latest.total_steps - self._latest.step
-        return f"about {html.duration((time.monotonic() - began) / done * rest)} left"
-
-    def _note(self) -> str:
-        latest = self._latest.note if self._latest.stage == "training" else ""
-        return "".join(map(html.note, filter(None, [self._told, latest])))
+    def _draft_id(self, checkpoint: Path | None, pairs: Pairs, *, start_over: bool) -> str:
+        """Return the draft in which the run stores its vector: a run that continues replaces its shorter draft."""
+        continues = checkpoint is not None and checkpoint.is_file() and not start_over
+        if continues and checkpoint in self._draft_ids:
+            return self._draft_ids[checkpoint]
+        draft_id = self.app.library.drafts.begin(Path(pairs.report.source).stem)
+        if checkpoint is not None:
+            self._draft_ids[checkpoint] = draft_id
+        return draft_id
 
 
-def _point(progress: Progress) -> dict[str, Any]:
-    """A report as a point of the curve, in the form in which vectors keep it."""
-    point: dict[str, Any] = {"step": progress.step, "loss": progress.loss}
-    if progress.held_out:
-        point |= {"held_out_loss": progress.held_out_loss, "held_out": [r.as_dict() for r in progress.held_out]}
-    return point
+def _charts(view: TrainingView) -> Update:
+    return dict(zip(("loss_chart", "margin_chart"), view.charts(), strict=True))
 
 
-def _summary(done: Progress) -> str:
-    return (
-        f"{ENDINGS[done.stopped]} after {done.step} of {done.total_steps} steps, {html.duration(done.seconds)}: "
-        f"{html.where(done.vector)}."
-    )
+def _ending(progress: Progress) -> str:
+    """Render how the run ended and what to do next."""
+    notes = [progress.note, CONTINUE_HINT if progress.stopped == "asked" else ""]
+    bar = html.progress_bar(1, f"{summary(progress)} Give it a name and save it.")
+    return bar + "".join(html.note(text) for text in notes if text)
 
 
-class _GaveUp(Exception):
-    """The visitor pressed Stop before there was anything to keep."""
-
-
-@dataclass
-class _Titles:
-    """Sample columns are titled by multiplier alone: the vector has no name yet."""
-
-    columns: Sequence[dict[SteeringVector, float]]
-    titles: list[str] = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.titles = [f"{next(iter(c.values())):+g}" if c else "0: untouched" for c in self.columns]
-
-    def on(self, shown: dict[str, Any]) -> dict[str, Any]:
-        for card, title in zip(shown["columns"], self.titles, strict=True):
-            card["title"] = title
-        return shown
+class _StoppedBeforeTraining(Exception):
+    """The visitor pressed Stop before there was anything to save."""

@@ -1,4 +1,9 @@
-"""What happens in step 4 of the Train tab: a vector is named and saved, a run that was not saved is opened."""
+"""Step 4 of the Train tab: a vector is named and saved; a run that was not saved is opened again.
+
+The handlers return the parts of the page that change, by name: `saved` (HTML), `sliders` (the Playground's panel),
+`visit` (the button that leads there), `unsaved`, `results`, `name`, `status`, `loss_chart`, `margin_chart`, `charts`,
+`drafts_box`, `draft`.
+"""
 
 from dataclasses import dataclass, replace
 from typing import Any
@@ -12,46 +17,71 @@ from steering.interface.charts import loss_chart, margin_chart
 from steering.interface.playground.sliders import Mixer, mixer_value, read_mixer
 from steering.vectors.vector import SteeringVector
 
-SKIP = gr.skip()
+Update = dict[str, Any]
+
+
+@dataclass(frozen=True, eq=False)
+class UnsavedRun:
+    """What a training came to, before it is saved.
+
+    Attributes:
+        vector: with its held-out results.
+        draft_id: the draft on disk (see `vectors.drafts`) that holds the same vector until it is saved.
+    """
+
+    vector: SteeringVector
+    draft_id: str
 
 
 @dataclass
-class Keeping:
+class SaveStep:
     """Handlers of step 4."""
 
     app: AppState
 
-    def save(self, vector: SteeringVector | None, name: str, behavior: str, mixer: Any) -> tuple[Any, ...]:
-        """Puts the vector on the shelf and its slider, at +1, on the Playground."""
-        if vector is None:
-            return html.problem("There is nothing to save yet: train a vector first."), SKIP, SKIP, SKIP
+    def save(self, unsaved: UnsavedRun | None, name: str, behavior: str, sliders: Any) -> Update:
+        """Save the vector under this name, discard its draft, and set its slider on the Playground to +1.
+
+        After a failure the run and its draft are still there, and saving can be tried again.
+        """
+        if unsaved is None:
+            return {"saved": html.problem("There is nothing to save yet: train a vector first.")}
         if not (name or "").strip():
-            return html.problem("The vector needs a name: write one and save again."), SKIP, SKIP, SKIP
+            return {"saved": html.problem("The vector needs a name: write one and save again.")}
+        vector = replace(unsaved.vector, name=name.strip(), behavior=(behavior or "").strip())
         try:
-            draft = vector.extra.pop("draft", None)
-            fresh = replace(vector, name=name.strip(), behavior=(behavior or "").strip())
-            entry = self.app.library.add(fresh)
-            if draft:
-                self.app.library.drafts.discard(draft)
-            pins = read_mixer(mixer).pins
-            panel = mixer_value(self.app, Mixer({entry.slug: fresh.default_multiplier}, pins, entry.slug))
+            pins = read_mixer(sliders).pins
+            entry = self.app.library.add(vector)
         except SteeringError as error:
-            return html.problem(str(error)), SKIP, SKIP, SKIP
-        text = html.note(f"Saved as {entry.vector.name}. Its slider is on the Playground, set to +1.")
-        return text, panel, gr.update(visible=True), None
+            return {"saved": html.problem(str(error))}
+        self.app.library.drafts.discard(unsaved.draft_id)
+        return {
+            "saved": html.note(f"Saved as {entry.vector.name}. Its slider is on the Playground, set to +1."),
+            "sliders": mixer_value(self.app, Mixer({entry.slug: vector.default_multiplier}, pins, entry.slug)),
+            "visit": gr.update(visible=True),
+            "unsaved": None,
+        }
 
-    def list_drafts(self) -> tuple[Any, Any]:
-        choices = [(label, token) for token, label in self.app.library.drafts.labels()]
+    def list_drafts(self) -> Update:
+        """Offer the runs that were not saved, newest first; hide the box where there are none."""
+        choices = [(label, draft_id) for draft_id, label in self.app.library.drafts.labels()]
         value = choices[0][1] if choices else None
-        return gr.update(visible=bool(choices)), gr.update(choices=choices, value=value)
+        return {"drafts_box": gr.update(visible=bool(choices)), "draft": gr.update(choices=choices, value=value)}
 
-    def open_draft(self, token: str | None) -> tuple[Any, ...]:
+    def open_draft(self, draft_id: str | None) -> Update:
+        """Show the vector of a run that was not saved as if it had just ended."""
         try:
-            vector = self.app.library.drafts.open(token or "")
+            vector = self.app.library.drafts.open(draft_id or "")
         except SteeringError as error:
-            return SKIP, html.problem(str(error)), *[SKIP] * 4
-        vector.extra["draft"] = token
-        table = html.results_table(vector.metrics.get("held_out", [])) or html.note("It was not measured to the end.")
+            return {"results": html.problem(str(error))}
         curve = vector.metrics.get("curve", [])
-        told = html.note(f"Opened: {html.where(vector)}. Give it a name and save it.")
-        return vector, table, vector.name, told, loss_chart(curve), margin_chart(curve)
+        results = html.results_table(vector.metrics.get("held_out", []))
+        return {
+            "unsaved": UnsavedRun(vector, draft_id or ""),
+            "results": results or html.note("It was not measured to the end."),
+            "name": vector.name,
+            "status": html.note(f"Opened: {html.where(vector)}. Give it a name and save it."),
+            "loss_chart": loss_chart(curve),
+            "margin_chart": margin_chart(curve),
+            "charts": gr.update(visible=bool(curve)),
+        }

@@ -1,175 +1,221 @@
-"""Step 2 of the Train tab: what is chosen there, and the settings that it comes to."""
+"""Step 2 of the Train tab: the method, its presets and its settings. All controls are built from the registry.
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+A method shows up here with its label, its description, its presets as efforts, and one control for each setting that
+has a group; which control that is follows from the setting's kind and range. Only the chosen method's controls are
+visible, and only what the person changed is sent, so that everything else stays with the preset and the defaults.
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from html import escape
 from typing import Any
 
 import gradio as gr
 from gradio.components import Component
 
 from steering.errors import SteeringError
-from steering.training import METHODS
-from steering.training.methods.bipo.presets import EFFORTS
+from steering.interface import html
+from steering.interface.train.setting_control import SettingControl, Values, make_control
+from steering.training.config import RUN_GROUP, MethodConfig, SettingSpec
+from steering.training.registry import Method, Preset, methods
 
-METHOD_LABELS = {"bipo": "BiPO: trained both ways"}
-CHOOSE = "choose"
-SIGNS = [("drawn by lot, as in the paper", "drawn"), ("both in every step", "both"), ("+1 only", "plus")]
-SCOPES = [("everywhere", "all"), ("only in the answer", "answer")]
-GROUPS = ("Where it steers", "What it learns from a pair", "How it learns", "The run as a whole")
-
-Given = Mapping[Component, Any]
-"""What the controls say, as gradio hands it to a handler whose inputs are a set."""
+AUTOMATIC = "automatic"
+"""Value of the layer's dropdown that leaves the layer to the preset, or to the method's default."""
+WHERE = "Where it steers"
+"""Heading over the layers; settings that methods put into a group of this name join them."""
 
 
-@dataclass(frozen=True)
-class Choice:
-    """One advanced setting: its control, and what its value means; None leaves the setting to the effort."""
+class SettingsStep:
+    """The controls of step 2, laid out in the container that is open when it is made.
 
-    control: Component
-    meaning: Callable[[Any], Any]
+    Args:
+        num_layers: of the model.
+        available: methods by name; by default those of the registry.
 
+    Attributes:
+        methods: those that can be trained from preference pairs, by name; the first one is chosen at the start.
+        method, effort, layer, several_layers, holdout, seed, start_over: controls that all methods share.
+        controls: the other settings' controls, by method name and setting name.
+        panels: by method name, the containers visible only for that method.
+    """
 
-class Choices:
-    """The controls of step 2, laid out where it is made."""
-
-    def __init__(self, num_layers: int) -> None:
-        self.effort = gr.Radio(labels(), value="quick", label="Effort", elem_id="effort")
+    def __init__(self, num_layers: int, available: Mapping[str, Method] | None = None) -> None:
+        available = methods() if available is None else available
+        self.methods = {name: method for name, method in available.items() if set(method.inputs) <= {"pairs"}}
+        self.controls: dict[str, dict[str, SettingControl]] = {name: {} for name in self.methods}
+        self.panels: dict[str, list[gr.Column]] = {name: [] for name in self.methods}
+        self._first = next(iter(self.methods))
+        first = self.methods[self._first]
         with gr.Row():
-            layers = [("Choose for me", CHOOSE), *((str(k), str(k)) for k in range(num_layers))]
-            self.layer = gr.Dropdown(
-                layers,
-                value=CHOOSE,
-                label="Layer",
-                info="Where the vector is added. Quick takes the middle one, the other efforts look for the best.",
-                interactive=True,
-                elem_id="layer",
-            )
-            self.method = gr.Dropdown(
-                [(METHOD_LABELS.get(key, key), key) for key in METHODS],
-                value="bipo",
-                label="Method",
-                info="How the vector is made from the pairs.",
-                interactive=True,
-            )
+            with gr.Column(min_width=260):
+                self.method = gr.Dropdown(
+                    [(method.label, name) for name, method in self.methods.items()],
+                    value=self._first,
+                    label="Method",
+                    info="how the vector is made from the pairs",
+                    interactive=True,
+                    elem_id="method",
+                )
+                self.description = gr.HTML(html.note(first.description), elem_id="method-description")
+            with gr.Column(min_width=260):
+                self.layer = gr.Dropdown(
+                    [("Choose for me", AUTOMATIC), *((str(k), str(k)) for k in range(num_layers))],
+                    value=AUTOMATIC,
+                    label="Layer",
+                    info="decoder block to whose output the vector is added, counted from 0",
+                    interactive=True,
+                    elem_id="layer",
+                )
+        self.effort = gr.Radio(
+            effort_choices(first),
+            value=first.default_preset,
+            label="Effort",
+            elem_id="effort",
+            visible=len(first.presets) > 1,
+        )
+        self.time = gr.HTML(elem_id="training-time")
         with gr.Accordion("Advanced settings", open=False, elem_id="advanced"), gr.Row(elem_classes="groups"):
-            where, learns, how, whole = (self._group(title) for title in GROUPS)
-        with where:
-            self.several = gr.Textbox(
+            self._advanced()
+
+    def _advanced(self) -> None:
+        """Lay out the groups: what all methods share first and last, each method's own between."""
+        seed = next(spec for spec in MethodConfig.specs() if spec.name == "seed")
+        with _group(WHERE):
+            self.several_layers = gr.Textbox(
                 label="Several layers",
                 info="instead of the one above, each with a vector of its own",
                 placeholder="12, 14",
+                max_lines=1,
                 max_length=200,
                 elem_id="several-layers",
             )
-            scope = gr.Radio(SCOPES, value="all", label="Steered text", info="also when it is used", elem_id="scope")
-        with learns:
-            signs = gr.Dropdown(
-                SIGNS,
-                value="drawn",
-                label="Direction of a step",
-                info="both: steadier, twice the work; +1: may not turn around",
-                interactive=True,
-                elem_id="signs",
-            )
-            weight = gr.Slider(
-                0,
-                1,
-                0,
-                step=0.1,
-                label="Weight on length",
-                info="0: long answers count more, as in the paper; 1: all count alike",
-                elem_id="length-weight",
-            )
-            beta = gr.Number(0.1, label="Beta", info="how soon a pair counts as learned", elem_id="beta")
-        with how:
-            batch = gr.Number(4, label="Batch size", info="pairs in each step", precision=0, elem_id="batch-size")
-            rate = gr.Number(0, label="Learning rate", info="0: as the effort says", elem_id="learning-rate")
-            pull = gr.Number(
-                0, label="Pull towards small norms (L2)", info="0: none; more: a shorter vector", elem_id="l2"
-            )
-        with whole:
+            for name in self.methods:
+                self._panel(name, WHERE)
+        for name in self.methods:
+            for group in self._groups(name):
+                if group not in (WHERE, RUN_GROUP):
+                    self._panel(name, group, heading=True)
+        with _group(RUN_GROUP):
+            for name in self.methods:
+                self._panel(name, RUN_GROUP)
             self.holdout = gr.Slider(
                 0,
                 0.5,
                 0.2,
                 step=0.05,
                 label="Held-out share",
-                info="pairs kept aside to measure with",
+                info="of the pairs, kept aside to measure with",
                 elem_id="holdout",
             )
-            patience = gr.Number(
-                0,
-                label="Patience",
-                info="measurements without progress before it ends; 0: as the effort says",
-                precision=0,
-                elem_id="patience",
+            self.seed = SettingControl(
+                seed,
+                gr.Number(seed.default, label=seed.label, info=seed.help, precision=0, elem_id="seed"),
+                seed.default,
             )
-            seed = gr.Number(0, label="Seed", info="decides all that is left to chance", precision=0, elem_id="seed")
-            self.anew = gr.Checkbox(
-                label="Begin anew",
-                info="even where an interrupted training could go on",
-                elem_id="begin-anew",
+            self.start_over = gr.Checkbox(
+                label="Start from scratch",
+                info="even where an interrupted training could be continued",
+                elem_id="start-over",
             )
-        self.advanced = {
-            "token_scope": Choice(scope, str),
-            "signs": Choice(signs, str),
-            "length_weight": Choice(weight, float),
-            "beta": Choice(beta, float),
-            "batch_size": Choice(batch, int),
-            "learning_rate": Choice(rate, lambda value: float(value) or None),
-            "l2": Choice(pull, float),
-            "patience": Choice(patience, lambda value: int(value) or None),
-            "seed": Choice(seed, int),
-        }
 
-    @staticmethod
-    def _group(title: str) -> gr.Column:
-        with gr.Column(min_width=250) as group:
-            gr.HTML(f"<h3>{title}</h3>", padding=False)
-        return group
+    def _panel(self, name: str, group: str, *, heading: bool = False) -> None:
+        """Lay out one group of one method's settings, visible only while that method is chosen."""
+        specs = [spec for spec in self._own_specs(name) if spec.group == group]
+        if not specs:
+            return
+        with gr.Column(min_width=250 if heading else 0, visible=name == self._first) as panel:
+            if heading:
+                _heading(group)
+            for spec in specs:
+                self.controls[name][spec.name] = make_control(spec, name, self.methods[name].presets.values())
+        self.panels[name].append(panel)
+
+    def _groups(self, name: str) -> list[str]:
+        return list(dict.fromkeys(spec.group for spec in self._own_specs(name) if spec.group))
+
+    def _own_specs(self, name: str) -> list[SettingSpec]:
+        shared = MethodConfig.model_fields
+        return [spec for spec in self.methods[name].config_class.specs() if spec.name not in shared]
 
     @property
     def inputs(self) -> set[Component]:
-        controls = {self.effort, self.layer, self.method, self.several, self.holdout, self.anew}
-        return controls | {choice.control for choice in self.advanced.values()}
+        """All controls whose values `settings` and the other readers need."""
+        shared = {self.method, self.effort, self.layer, self.several_layers, self.holdout, self.start_over}
+        own = {control.component for controls in self.controls.values() for control in controls.values()}
+        return shared | own | {self.seed.component}
 
     @property
-    def of_estimate(self) -> list[Component]:
-        """The controls on which the time a training takes depends."""
-        return [self.layer, self.several, self.holdout, *(self.advanced[n].control for n in ("batch_size", "signs"))]
+    def method_outputs(self) -> list[Component | gr.Column]:
+        """What `choose_method` changes."""
+        panels = [panel for panels in self.panels.values() for panel in panels]
+        return [self.description, self.effort, self.time, *panels]
 
-    def settings(self, given: Given, effort: str | None = None) -> dict[str, Any]:
-        """The method's settings, for this effort or the one chosen.
+    @property
+    def time_inputs(self) -> list[Component]:
+        """The controls on which the time of a training may depend, in a fixed order."""
+        own = [control.component for controls in self.controls.values() for control in controls.values()]
+        return [self.layer, self.several_layers, self.holdout, *own]
 
-        Raises SteeringError for layers that are no numbers.
+    def choose_method(self, name: str) -> dict[Component | gr.Column, Any]:
+        """Show the description, efforts and settings of this method, and hide those of the others."""
+        method = self.methods.get(name, self.methods[self._first])
+        visible = {panel: gr.update(visible=each == name) for each, ps in self.panels.items() for panel in ps}
+        effort = gr.update(choices=effort_choices(method), value=method.default_preset, visible=len(method.presets) > 1)
+        return {self.description: html.note(method.description), self.effort: effort, self.time: "", **visible}
+
+    def chosen_method(self, values: Values) -> Method:
+        """Return the method chosen; SteeringError for one that is not offered."""
+        name = values[self.method]
+        if name not in self.methods:
+            raise SteeringError(f"There is no method {name!r} on this page; choose one of: {', '.join(self.methods)}.")
+        return self.methods[name]
+
+    def settings(self, values: Values, preset: str | None = None) -> dict[str, Any]:
+        """Return the chosen method's settings: the preset's, and over them what the person changed.
+
+        Args:
+            preset: name of a preset to take in place of the one chosen.
+
+        Raises SteeringError for a text that should be a number, or numbers.
         """
-        effort = effort or given[self.effort]
-        settings = dict(EFFORTS[effort if effort in EFFORTS else "quick"].settings)
-        for name, choice in self.advanced.items():
-            value = given[choice.control]
-            meant = None if value is None or value == "" else choice.meaning(value)
-            if meant is not None:
-                settings[name] = meant
-        layer = given[self.layer]
-        if (given[self.several] or "").strip():
-            settings["layer"] = layers_of(given[self.several])
-        elif layer not in (None, CHOOSE):
-            settings["layer"] = int(layer)
+        method = self.chosen_method(values)
+        chosen = preset or values[self.effort]
+        settings = method.preset_settings(chosen if chosen in method.presets else method.default_preset)
+        for control in (self.seed, *self.controls[method.name].values()):
+            value = control.changed_value(values)
+            if value is not None:
+                settings[control.spec.name] = value
+        if (values[self.several_layers] or "").strip():
+            settings["layer"] = read_layers(values[self.several_layers])
+        elif values[self.layer] not in (None, AUTOMATIC):
+            settings["layer"] = int(values[self.layer])
         return settings
 
 
-def labels(times: Mapping[str, str] | None = None) -> list[tuple[str, str]]:
-    """The efforts as choices of a radio; `times` says how long each takes, in words, where that is known."""
+def effort_choices(method: Method, times: Mapping[str, str] | None = None) -> list[tuple[str, str]]:
+    """Return the presets as choices of a radio; `times` says how long each takes, in words, where that is known."""
     times = times or {}
-    return [
-        (f"{effort.label}{f': {times[key]}' if key in times else ''}\n{effort.hint}", key)
-        for key, effort in EFFORTS.items()
-    ]
+
+    def label(name: str, preset: Preset) -> str:
+        return f"{preset.label}{f': {times[name]}' if name in times else ''}\n{preset.hint}"
+
+    return [(label(name, preset), name) for name, preset in method.presets.items()]
 
 
-def layers_of(text: str) -> tuple[int, ...]:
-    """`12, 14` as numbers."""
+def read_layers(text: str) -> tuple[int, ...]:
+    """Read `12, 14` as numbers; SteeringError for anything else."""
     try:
         return tuple(int(part) for part in text.replace(",", " ").split())
     except ValueError:
         raise SteeringError(f"Several layers: {text.strip()!r} is not a list such as 12, 14.") from None
+
+
+@contextmanager
+def _group(title: str) -> Iterator[None]:
+    with gr.Column(min_width=250):
+        _heading(title)
+        yield
+
+
+def _heading(title: str) -> None:
+    gr.HTML(f"<h3>{escape(title)}</h3>", padding=False)

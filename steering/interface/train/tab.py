@@ -1,5 +1,7 @@
-"""The Train tab: bring pairs, choose an effort, watch, keep the vector. Layout here, work in training_desk.py."""
+"""The Train tab: bring pairs, choose a method and settings, train, save. Layout and wiring; the steps do the work."""
 
+from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import Any
 
 import gradio as gr
@@ -8,89 +10,41 @@ from steering.interface.answer_cards import columns_panel, message
 from steering.interface.app_state import AppState
 from steering.interface.charts import loss_chart, margin_chart
 from steering.interface.playground.tab import Playground
-from steering.interface.train.data_step import COLUMN_HINTS, TABLE_ROWS, PairsDesk, example_sets
-from steering.interface.train.run_step import TrainingDesk
-from steering.interface.train.save_step import Keeping
-from steering.interface.train.settings_step import Choices
-from steering.interface.train.time_estimates import Estimates
+from steering.interface.train import data_step
+from steering.interface.train.data_step import DataStep
+from steering.interface.train.run_step import NO_RESULTS_YET, RunStep
+from steering.interface.train.save_step import SaveStep
+from steering.interface.train.settings_step import SettingsStep
+from steering.interface.train.time_estimates import TimeEstimates
+
+TRAININGS_WAITING = 16
+"""Visitors whose training may run or wait for another at a time; each holds one of the server's threads."""
+HIDDEN = {"show_progress": "hidden", "api_visibility": "private"}
 
 
 def build(app: AppState, page: gr.Blocks, tabs: gr.Tabs, play: Playground) -> None:
     """Lay the tab out and wire it."""
-    reading, keeping = PairsDesk(), Keeping(app)
-    pairs = gr.State(None)
-    vector = gr.State(None)
-    hidden = {"show_progress": "hidden", "api_visibility": "private"}
-
+    pairs, unsaved = gr.State(None), gr.State(None)
     with gr.Column(elem_classes="step"):
-        gr.HTML(
-            "<h2><span>1</span> Bring preference pairs</h2><p class='hint'>A pair is a prompt with two answers: "
-            "<b>chosen</b> shows the behavior you want, <b>rejected</b> its opposite. 60 pairs are a good start.</p>"
-        )
-        with gr.Row():
-            with gr.Column(min_width=260):
-                example = gr.Dropdown(
-                    example_sets(),
-                    label="Take an example set",
-                    value=None,
-                    elem_id="example-set",
-                    interactive=True,
-                )
-            with gr.Column(min_width=260):
-                file = gr.File(
-                    label="or drop a file: CSV, TSV, JSON, JSONL, Parquet",
-                    file_types=[".csv", ".tsv", ".json", ".jsonl", ".parquet"],
-                    height=140,
-                    elem_id="pairs-file",
-                )
-            with gr.Column(min_width=260):
-                pasted = gr.Textbox(
-                    label="or paste rows",
-                    placeholder='prompt,chosen,rejected\nWould you lead us?,"Yes, at once.","No, thank you."',
-                    lines=3,
-                    max_lines=3,
-                    elem_id="pasted",
-                )
-                paste = gr.Button("Read the pasted rows", size="sm", elem_id="read-pasted")
-        with gr.Accordion("My columns have other names", open=False), gr.Row():
-            names = [
-                gr.Textbox(label=f"Column of the {role}", placeholder=COLUMN_HINTS[role], elem_id=f"column-{role}")
-                for role in ("prompt", "chosen", "rejected")
-            ]
-        report = gr.HTML(elem_id="pairs-report")
-        with gr.Accordion("Look at the pairs and edit them", open=False, elem_id="pairs-accordion"):
-            table = gr.Dataframe(
-                headers=["prompt", "chosen", "rejected"],
-                type="array",
-                column_count=(3, "fixed"),
-                interactive=True,
-                wrap=True,
-                max_height=340,
-                label=f"The first {TABLE_ROWS} pairs",
-                elem_id="pairs-table",
-            )
-
+        data = DataStep.build()
     with gr.Column(elem_classes="step"):
-        gr.HTML("<h2><span>2</span> Choose the effort</h2>")
-        choices = Choices(app.model.num_layers)
-    estimates, training_desk = Estimates(app, choices), TrainingDesk(app, choices)
-
+        gr.HTML("<h2><span>2</span> Choose the method and the effort</h2>")
+        settings = SettingsStep(app.model.num_layers)
     with gr.Column(elem_classes="step"):
         gr.HTML("<h2><span>3</span> Train</h2>")
         with gr.Row():
-            go = gr.Button("Train", variant="primary", elem_id="start-training", scale=2)
+            start = gr.Button("Train", variant="primary", elem_id="start-training", scale=2)
             stop = gr.Button("Stop and keep the best", elem_id="stop-training", scale=1)
         status = gr.HTML(elem_id="training-status")
-        with gr.Row():
-            charts = [
-                gr.Plot(chart, show_label=False, container=False, min_width=300, elem_id=f"{name}-chart")
-                for name, chart in (("loss", loss_chart()), ("margin", margin_chart()))
-            ]
-
+        with gr.Row() as charts:
+            loss, margin = (
+                gr.Plot(chart, show_label=False, container=False, min_width=300, elem_id=elem_id)
+                for elem_id, chart in (("loss-chart", loss_chart()), ("margin-chart", margin_chart()))
+            )
     with gr.Column(elem_classes="step"):
-        gr.HTML("<h2><span>4</span> Look at it and keep it</h2>")
+        gr.HTML("<h2><span>4</span> Look at it and save it</h2>")
         samples = columns_panel(message(), elem_id="training-samples")
-        results = gr.HTML("<p class='hint'>The finished vector appears here.</p>", elem_id="training-results")
+        results = gr.HTML(NO_RESULTS_YET, elem_id="training-results")
         with gr.Row():
             name = gr.Textbox(label="Name", info="beside its slider", max_length=80, elem_id="vector-name")
             behavior = gr.Textbox(
@@ -105,42 +59,92 @@ def build(app: AppState, page: gr.Blocks, tabs: gr.Tabs, play: Playground) -> No
             gr.Row(),
         ):
             draft = gr.Dropdown([], label="Run", elem_id="draft", interactive=True)
-            take = gr.Button("Open it", size="sm", elem_id="open-draft")
+            open_draft = gr.Button("Open it", size="sm", elem_id="open-draft")
 
-    read = [pairs, report, table, name]
+    run_step, save_step, time_estimates = RunStep(app, settings), SaveStep(app), TimeEstimates(app, settings)
+    of_data = {"pairs": pairs, "report": data.report, "table": data.table, "name": name, "behavior": behavior}
+    of_vector = {
+        "unsaved": unsaved,
+        "results": results,
+        "status": status,
+        "charts": charts,
+        "loss_chart": loss,
+        "margin_chart": margin,
+    }
+    of_run = {**of_vector, "samples": samples}
+    of_save = {"saved": saved, "sliders": play.mixer, "visit": visit, "unsaved": unsaved}
+    of_drafts = {"drafts_box": drafts_box, "draft": draft}
+    of_times = {"effort": settings.effort, "time": settings.time}
+
+    def read(handler: Any) -> Any:
+        return lambda *values: on_page(of_data, handler(*values))
+
     reads = [
-        example.input(reading.read_example, [example, pairs], [*read, behavior], **hidden),
-        gr.on([file.upload, *(n.submit for n in names)], reading.read_file, [file, *names, pairs], read, **hidden),
-        paste.click(reading.read_text, [pasted, *names, pairs], read, **hidden),
-        table.input(reading.edited, [table, pairs], [pairs, report], trigger_mode="always_last", **hidden),
+        data.example.input(read(data_step.read_example), [data.example, pairs], [*of_data.values()], **HIDDEN),
+        gr.on(
+            [data.file.upload, *(column.submit for column in data.columns)],
+            read(data_step.read_file),
+            [data.file, *data.columns, pairs],
+            [*of_data.values()],
+            **HIDDEN,
+        ),
+        data.read_pasted.click(
+            read(data_step.read_text), [data.pasted, *data.columns, pairs], [*of_data.values()], **HIDDEN
+        ),
+        data.table.input(
+            read(data_step.apply_edits),
+            [data.table, pairs],
+            [*of_data.values()],
+            trigger_mode="always_last",
+            **HIDDEN,
+        ),
     ]
 
-    def train(given: dict[Any, Any], request: gr.Request) -> Any:
-        yield from training_desk.train(given[pairs], given, request)
+    def train(values: dict[Any, Any], request: gr.Request) -> Iterator[Any]:
+        for update in run_step.train(values[pairs], values, request):
+            yield on_page(of_run, update)
 
-    training = go.click(
+    training = start.click(
         train,
-        {pairs, *choices.inputs},
-        [status, *charts, vector, results, samples],
+        {pairs, *settings.inputs},
+        [*of_run.values()],
         concurrency_id="train",
-        concurrency_limit=16,
+        concurrency_limit=TRAININGS_WAITING,
         trigger_mode="multiple",
-        **hidden,
+        **HIDDEN,
     )
     stop.click(app.training_runs.stop, queue=False, api_visibility="private")
-    for event in (*(each.then for each in reads), *(each.change for each in choices.of_estimate), training.then):
+
+    chosen = settings.method.input(
+        settings.choose_method, settings.method, settings.method_outputs, queue=False, **HIDDEN
+    )
+    timed = [each.then for each in (*reads, chosen, training)] + [each.change for each in settings.time_inputs]
+    for event in timed:
         event(
-            lambda given: estimates.tell(given[pairs], given),
-            {pairs, *choices.inputs},
-            choices.effort,
+            lambda values: on_page(of_times, time_estimates.update(values[pairs], values)),
+            {pairs, *settings.inputs},
+            [*of_times.values()],
             concurrency_id="estimate",
             concurrency_limit=4,
             trigger_mode="always_last",
-            **hidden,
+            **HIDDEN,
         )
-    kept = [saved, play.mixer, visit, vector]
-    saving = save.click(keeping.save, [vector, name, behavior, play.mixer], kept, **hidden)
-    visit.click(lambda: gr.update(selected="playground"), None, tabs, queue=False, **hidden)
-    take.click(keeping.open_draft, draft, [vector, results, name, status, *charts], **hidden)
+
+    saving = save.click(
+        lambda *values: on_page(of_save, save_step.save(*values)),
+        [unsaved, name, behavior, play.mixer],
+        [*of_save.values()],
+        **HIDDEN,
+    )
+    visit.click(partial(gr.update, selected="playground"), None, tabs, queue=False, **HIDDEN)
+    of_opened = {**of_vector, "name": name}
+    open_draft.click(
+        lambda draft_id: on_page(of_opened, save_step.open_draft(draft_id)), draft, [*of_opened.values()], **HIDDEN
+    )
     for event in (page.load, training.then, saving.then):
-        event(keeping.list_drafts, None, [drafts_box, draft], queue=False, **hidden)
+        event(lambda: on_page(of_drafts, save_step.list_drafts()), None, [*of_drafts.values()], queue=False, **HIDDEN)
+
+
+def on_page(components: Mapping[str, Any], update: Mapping[str, Any]) -> Any:
+    """Return a handler's update for gradio: its names replaced by components; the parts it does not name stay."""
+    return {components[part]: value for part, value in update.items()} or gr.skip()

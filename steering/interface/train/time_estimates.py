@@ -1,86 +1,79 @@
-"""How long each effort would take on this machine, told before anything is trained."""
+"""How long a training with the settings of step 2 would take on this machine, said before anything is trained."""
 
+import logging
 import threading
-from collections.abc import Mapping, Sequence
-from itertools import cycle, islice
 from typing import Any
 
 import gradio as gr
 
 from steering.errors import SteeringError
-from steering.evaluation.preference import BATCH
 from steering.interface import html
 from steering.interface.app_state import AppState
-from steering.interface.train.settings_step import Choices, labels
+from steering.interface.train.setting_control import Values
+from steering.interface.train.settings_step import SettingsStep, effort_choices
 from steering.pairs.dataset import Pairs
-from steering.pairs.tokenization import EncodedPair, encode_pairs
-from steering.training.methods.bipo.config import CURVE_PAIRS, SWEEP, BiPOSettings
-from steering.training.methods.bipo.layer_sweep import FINALISTS, HELD_OUT_PAIRS, STEPS, TRAIN_PAIRS
-from steering.training.methods.bipo.presets import EFFORTS
-from steering.training.methods.bipo.time_estimate import Lengths, Speed, measure_speed
-from steering.training.methods.bipo.train import steered_layers
+from steering.training.registry import Method
 
-ENCODED = 200
-"""Of so many training pairs the lengths are counted; the others are taken to be like them."""
+MOST_REMEMBERED = 500
+"""Estimates kept for the time in which a training runs; one visitor who tries settings out makes a few dozen."""
+
+logger = logging.getLogger(__name__)
 
 
-class Estimates:
-    """Tells the time of each effort. The speed is measured once for a layer, then it is only arithmetic."""
+class TimeEstimates:
+    """Predicts the time of each preset of the chosen method.
 
-    def __init__(self, app: AppState, choices: Choices) -> None:
-        self.app, self.choices = app, choices
-        self._speeds: dict[int, Speed] = {}
-        self._measuring = threading.Lock()
+    Predicting may measure the machine's speed, so it holds `AppState.training` meanwhile: beside a training both would
+    be slow, and the figure wrong. Where a training runs, only what was predicted before is shown.
+    """
 
-    def tell(self, pairs: Pairs | None, given: Mapping[Any, Any]) -> Any:
-        """The efforts with their times; without them where nothing is known, or a training runs just now."""
+    def __init__(self, app: AppState, settings_step: SettingsStep) -> None:
+        self.app, self.settings_step = app, settings_step
+        self._predicted: dict[Any, str] = {}
+        self._one_at_a_time = threading.Lock()
+
+    def update(self, pairs: Pairs | None, values: Values) -> dict[str, Any]:
+        """Return what changes on the page: `effort` (the presets with their times) and `time` (HTML).
+
+        The time stands in the efforts' labels; a method without a choice of efforts has a line of its own.
+        """
+        method = self.settings_step.chosen_method(values)
+        times: dict[str, str] = {}
         try:
-            times = self._times(pairs, given) if pairs else {}
-        except (SteeringError, ValueError, OverflowError):  # what is wrong with the choices, Train will say
-            times = {}
-        return gr.update(choices=labels(times))
+            if pairs:
+                times = self._times(method, pairs, values)
+        except (SteeringError, ValueError, OverflowError) as error:  # Train will say what is wrong with the settings
+            logger.info("no time is predicted: %s", error)
+        if len(method.presets) > 1:
+            return {"effort": gr.update(choices=effort_choices(method, times)), "time": ""}
+        time = next(iter(times.values()), "")
+        return {"time": html.note(f"Takes {time}.") if time else ""}
 
-    def _times(self, pairs: Pairs, given: Mapping[Any, Any]) -> dict[str, str]:
-        model, choices = self.app.model, self.choices
-        efforts = {effort: BiPOSettings(**choices.settings(given, effort)) for effort in EFFORTS}
-        for settings in efforts.values():
-            settings.check()
-        training, held_out = pairs.split(float(given[choices.holdout]), next(iter(efforts.values())).seed)
-        _, encoded = encode_pairs(model, training[:ENCODED])
-        watched = encode_pairs(model, held_out[:CURVE_PAIRS])[1] if held_out else []
-        lengths = Lengths.of([*encoded, *watched])
-        trained = tuple(islice(cycle(lengths.own[: len(encoded)]), len(training)))
-        lengths = Lengths(lengths.prefix, (*trained, *lengths.own[len(encoded) :]))
+    def _times(self, method: Method, pairs: Pairs, values: Values) -> dict[str, str]:
+        """Return the time of each preset, in words; of the only run under the key "" for a method without presets."""
+        if method.estimate is None:
+            return dict.fromkeys(method.presets or [""], "a few seconds")
+        holdout = float(values[self.settings_step.holdout])
         times = {}
-        for effort, settings in efforts.items():
-            speed = self._speed(encoded, steered_layers(model, settings.layer)[0])
-            if speed is None:
+        for preset in method.presets or [""]:
+            settings = self.settings_step.settings(values, preset)
+            config = method.config(settings)
+            key = (method.name, repr(config), pairs.sha256, holdout)
+            if key not in self._predicted and not self._predict(key, method, pairs, holdout, config):
                 return {}
-            seconds = speed.seconds(settings, lengths, len(trained))
-            if settings.layer == SWEEP and watched:
-                seconds += sweep_seconds(speed, lengths, len(trained))
-            times[effort] = f"about {html.roughly(seconds)}"
+            times[preset] = self._predicted[key]
         return times
 
-    def _speed(self, pairs: Sequence[EncodedPair], layer: int) -> Speed | None:
-        """None while a training runs: both would be slowed down, and the figure would be wrong."""
-        with self._measuring:
-            if layer not in self._speeds and self.app.training.acquire(blocking=False):
-                try:
-                    self._speeds[layer] = measure_speed(self.app.model, pairs, layer)
-                finally:
-                    self.app.training.release()
-            return self._speeds.get(layer)
-
-
-def sweep_seconds(speed: Speed, pairs: Lengths, training: int) -> float:
-    """Predicted seconds of `layers.sweep_layers`."""
-    tried = Lengths(pairs.prefix, pairs.own[:training][:TRAIN_PAIRS]).tokens(BATCH)
-    watched = Lengths(pairs.prefix, pairs.own[training:][:HELD_OUT_PAIRS]).tokens(BATCH)
-    slopes_and_steps = tried + 2 * FINALISTS * STEPS * tried / 2  # a step takes half the pairs, with both signs
-    return (
-        speed.setup * max(pairs.own)
-        + speed.untouched * (tried + watched)
-        + speed.step * slopes_and_steps
-        + speed.scoring * 2 * FINALISTS * watched
-    )
+    def _predict(self, key: Any, method: Method, pairs: Pairs, holdout: float, config: Any) -> bool:
+        """Predict one run and remember its time; False while a training runs."""
+        with self._one_at_a_time:
+            if not self.app.training.acquire(blocking=False):
+                return False
+            try:
+                seconds = method.estimate(self.app.model, *pairs.split(holdout, config.seed), config)
+            finally:
+                self.app.training.release()
+        if len(self._predicted) >= MOST_REMEMBERED:
+            self._predicted.clear()
+        self._predicted[key] = f"about {html.roughly(seconds)}"
+        return True
