@@ -49,8 +49,7 @@ class PairFile:
     """The bytes of one file, and how the caller wants them read.
 
     Attributes:
-        name: for messages.
-        data: the content; one byte more than `MAX_BYTES` says that the file is too large.
+        name, data: of the file; `data` with more than `MAX_BYTES` bytes is refused.
         columns: field of a pair -> column, where the caller says so.
         max_rows: more rows than this are refused.
     """
@@ -131,7 +130,7 @@ def _utf8(data: bytes, name: str) -> bytes:
 
 
 def _csv(file: PairFile, delimiters: str = ",;\t") -> RawTable:
-    """Parse CSV by the first delimiter whose header has the columns; Excel writes `;` where `,` is the decimal point."""
+    """Parse CSV by the first delimiter whose header fits; Excel writes `;` where `,` is the decimal point."""
     failures: list[tuple[int, SteeringError]] = []
     for delimiter in delimiters:
         records = _csv_records(file, delimiter)
