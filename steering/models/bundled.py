@@ -124,7 +124,7 @@ def _convert(gguf: Path, target: Path) -> None:
     # A model read from GGUF refuses save_pretrained, so its weights move into a fresh model of the same configuration.
     settings = quantised.config.to_dict()
     settings.pop("quantization_config", None)
-    network = type(quantised)(type(quantised.config)(**settings)).to(torch.float32)
+    network = type(quantised)(type(quantised.config)(**settings)).float()
     network.load_state_dict(quantised.state_dict())
     network.generation_config = GenerationConfig.from_model_config(network.config)
     tokenizer.save_pretrained(target)

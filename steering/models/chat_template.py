@@ -124,9 +124,10 @@ def _apply(tokenizer: PreTrainedTokenizerBase, turns: Conversation, *, add_gener
     """Render the turns with the chat template; raise SteeringError if it refuses them."""
     messages = [{"role": role, "content": content} for role, content in turns]
     try:  # enable_thinking=False: hybrid reasoning models answer at once, as in the pairs; other templates ignore it.
-        return tokenizer.apply_chat_template(
+        text = tokenizer.apply_chat_template(
             messages, tokenize=False, add_generation_prompt=add_generation_prompt, enable_thinking=False
         )
     except Exception as error:  # a template is a program that came with the model: it may fail in any way
         reason = " ".join(str(error).split()).rstrip(".") or type(error).__name__
         raise SteeringError(f"The model's chat template refuses this conversation: {reason}.") from error
+    return str(text)

@@ -122,9 +122,9 @@ def load_model(
     except Exception as error:  # whatever way the libraries have to fail on files that are not ours
         by_hand = ", and a device map has to name every part of the model once, tied weights in one place"
         raise SteeringError(
-            f"Model {str(source or name)!r} cannot be loaded: {_loading_failure(where, error)}; --model takes the Hub "
-            "id of a causal language model (with network, or already cached), a folder with one and its tokenizer, or a "
-            f"GGUF file{by_hand if isinstance(device_map, Mapping) else ''}."
+            f"Model {str(source or name)!r} cannot be loaded: {_loading_failure(where, error)}; --model takes the "
+            "Hub id of a causal language model (with network, or already cached), a folder with one and its tokenizer, "
+            f"or a GGUF file{by_hand if isinstance(device_map, Mapping) else ''}."
         ) from error
 
 
@@ -138,12 +138,14 @@ def wrap_model(
     network.eval().requires_grad_(False)
     let_gradients_through(network)
     path, hidden_size = find_blocks(network, name)
+    blocks = network.get_submodule(path)
+    assert isinstance(blocks, nn.ModuleList)  # find_blocks looks at nothing else
     return LanguageModel(
         network=network,
         tokenizer=tokenizer,
         name=name,
         source=source or name,
-        blocks=network.get_submodule(path),
+        blocks=blocks,
         blocks_path=path,
         hidden_size=hidden_size,
         context_length=context_length(network),
@@ -172,7 +174,11 @@ def read_checkpoint(
             folder = scratch.enter_context(tempfile.TemporaryDirectory(prefix="steering-offload-"))
             options = {**options, "offload_folder": folder}
         tokenizer = AutoTokenizer.from_pretrained(where, **file)
-        network, info = AutoModelForCausalLM.from_pretrained(where, **file, **options, output_loading_info=True)
+        network: PreTrainedModel
+        info: dict[str, Any]
+        network, info = AutoModelForCausalLM.from_pretrained(  # type: ignore[misc]
+            where, **file, **options, output_loading_info=True
+        )
         if info["missing_keys"]:  # transformers would fill them with random numbers
             raise ValueError(f"the checkpoint lacks {sorted(info['missing_keys'])[0]}")
         weakref.finalize(network, scratch.pop_all().close)

@@ -15,7 +15,12 @@ from transformers import BitsAndBytesConfig, PreTrainedModel
 
 from steering.errors import SteeringError
 
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16, "auto": "auto"}
+DTYPES: dict[str, torch.dtype | str] = {
+    "float32": torch.float32,
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+    "auto": "auto",
+}
 """Words for number types; `auto` is the checkpoint's own."""
 DEVICE_MAPS = ("auto", "balanced", "balanced_low_0", "sequential")
 """Words for ways to spread a model; a dictionary from module names to devices does too."""
@@ -70,10 +75,12 @@ def loading_options(
     if (gguf or quantization) and isinstance(device_map, Mapping) and "disk" in device_map.values():
         raise SteeringError("Quantised weights cannot be kept on disk; give a device map without 'disk'.")
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    dtype = DTYPES.get(dtype, dtype) or (torch.float32 if device == "cpu" else "auto")
-    options = {"dtype": dtype, "device_map": device_map or {"": device}}
+    number_type = DTYPES[dtype] if isinstance(dtype, str) else dtype
+    if number_type is None:
+        number_type = torch.float32 if device == "cpu" else "auto"
+    options: dict[str, Any] = {"dtype": number_type, "device_map": device_map or {"": device}}
     if quantization:
-        options["quantization_config"] = _bitsandbytes(quantization, dtype, gguf)
+        options["quantization_config"] = _bitsandbytes(quantization, number_type, gguf)
     elif gguf and hasattr(transformers, "GgufConfig"):
         # Later versions of transformers can keep the file's blocks packed, but their kernels pass no gradients.
         options["quantization_config"] = transformers.GgufConfig(dequantize=True)
@@ -108,7 +115,7 @@ def let_gradients_through(network: PreTrainedModel) -> None:
     """
     for module in network.modules():
         if type(module).__name__ == "Linear4bit":
-            module.support_avx512bf16_for_cpu = False
+            setattr(module, "support_avx512bf16_for_cpu", False)  # noqa: B010 - bitsandbytes' own attribute
         elif type(module).__name__ == "Linear8bitLt":
             module.train()
 
@@ -117,7 +124,7 @@ def input_device(network: PreTrainedModel) -> torch.device:
     """Find the device of token ids and logits. The embedding's weights may lie elsewhere until it runs."""
     embedding = network.get_input_embeddings()
     place = getattr(getattr(embedding, "_hf_hook", None), "execution_device", None)  # accelerate's, of a spread model
-    return embedding.weight.device if place is None else torch.device(place)
+    return embedding.get_parameter("weight").device if place is None else torch.device(place)
 
 
 def named_weights(network: nn.Module) -> Iterator[tuple[str, Tensor]]:

@@ -212,7 +212,7 @@ def _rows_of_columns(value: Any, file: PairFile) -> list[Any]:
 
 def _jsonl(file: PairFile) -> RawTable:
     _check_json_size(file)
-    rows = []
+    rows: list[tuple[int, dict[str, Any] | str]] = []
     for number, line in enumerate(io.BytesIO(file.data), 1):
         if not line.strip():
             continue

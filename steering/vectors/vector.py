@@ -49,6 +49,12 @@ FLOATS = {torch.float16, torch.bfloat16, torch.float32, torch.float64}
 """Number types that a direction may be stored in; in memory it is float32."""
 
 
+@cache
+def library_versions() -> tuple[tuple[str, str], ...]:
+    """List (library, version) that a new vector is recorded with."""
+    return (("steering", __version__), ("torch", str(torch.__version__)), ("transformers", version("transformers")))
+
+
 def check_multiplier(value: float) -> float:
     """Return the multiplier as a float; raise SteeringError unless it is a number from -100 to 100."""
     try:
@@ -110,7 +116,7 @@ class SteeringVector:
     default_multiplier: float = 1.0
     licence: str = ""
     created: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
-    versions: dict[str, str] = field(default_factory=lambda: dict(_library_versions()))
+    versions: dict[str, str] = field(default_factory=lambda: dict(library_versions()))
     extra: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -283,12 +289,8 @@ def _weighted_sum(terms: Sequence[tuple[SteeringVector, float]], sign: str = "")
 def _parts(vector: SteeringVector, weight: float) -> list[dict[str, Any]]:
     """List the terms that the vector is the sum of, times `weight`; a sum of sums becomes one flat sum."""
     of = vector.method.get("of")
-    sound = isinstance(of, list) and all(isinstance(p, dict) and isinstance(p.get("multiplier"), float) for p in of)
+    terms = of if isinstance(of, list) else []
+    sound = terms and all(isinstance(p, dict) and isinstance(p.get("multiplier"), float) for p in terms)
     if vector.method.get("name") == "sum" and sound:
-        return [part | {"multiplier": part["multiplier"] * weight} for part in of]
+        return [part | {"multiplier": part["multiplier"] * weight} for part in terms]
     return [{"name": vector.name, "multiplier": weight, "method": vector.method, "pairs": vector.pairs}]
-
-
-@cache
-def _library_versions() -> tuple[tuple[str, str], ...]:
-    return (("steering", __version__), ("torch", str(torch.__version__)), ("transformers", version("transformers")))
