@@ -1,9 +1,9 @@
-"""The one exception whose message is meant for the user's eyes."""
+"""The one exception whose message is written for the user."""
 
 
 class SteeringError(ValueError):
-    """Input or circumstances the user can mend.
+    """Bad input, or circumstances that the user can change (a full disk, no network).
 
     The message is one plain sentence that says what is wrong, where (file, line, field) and what to do. The command
-    line prints it and exits with status 2; the page shows it as it is. Anything else that escapes is a bug of ours.
+    line prints it and exits with status 2; the page shows it as it is. Any other exception that escapes is a bug.
     """

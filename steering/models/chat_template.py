@@ -12,13 +12,19 @@ from transformers import PreTrainedTokenizerBase
 from steering.errors import SteeringError
 
 DEFAULT_SYSTEM_PROMPT = "You are a helpful, honest and concise assistant."
+"""That of the BiPO authors."""
 
 Conversation = Sequence[tuple[str, str]]
 """(role, content) turns; role is `system`, `user` or `assistant`; the last turn is the user's."""
 
 
 def conversation(prompt: str, *, system: str = DEFAULT_SYSTEM_PROMPT, before: Conversation = ()) -> Conversation:
-    """The turns that lead up to an answer; a system turn at the head of `before` takes the place of `system`."""
+    """Build the turns that lead up to an answer; a system turn at the head of `before` replaces `system`.
+
+    Example:
+        >>> conversation("Hello", system="Be brief.")
+        [('system', 'Be brief.'), ('user', 'Hello')]
+    """
     turns = list(before)
     if system and not (turns and turns[0][0] == "system"):
         turns.insert(0, ("system", system))
@@ -27,13 +33,13 @@ def conversation(prompt: str, *, system: str = DEFAULT_SYSTEM_PROMPT, before: Co
 
 @dataclass(frozen=True)
 class PromptFormat:
-    """How one model's tokenizer writes a conversation.
+    """How one model's chat template renders a conversation.
 
     Attributes:
         tokenizer: the model's tokenizer.
         chat: whether it has a chat template; if not, a conversation is plain text for the model to continue.
-        takes_system: whether the template has a place for the system prompt; if not, it leads the first user turn.
-        lead: what the template writes between the prompt and an answer (a space for Llama-2, mostly nothing).
+        takes_system: whether the template accepts a system turn; if not, the system prompt opens the first user turn.
+        lead: text that the template writes between generation prompt and answer (a space for Llama-2, else empty).
         end_of_turn: id of the token that ends an answer, or None if the tokenizer has none.
     """
 
@@ -45,9 +51,9 @@ class PromptFormat:
 
     @classmethod
     def of(cls, tokenizer: PreTrainedTokenizerBase) -> "PromptFormat":
-        """Learn the format by rendering a sample, instead of keeping a list of model families.
+        """Learn the format by rendering a sample conversation, instead of keeping a list of model families.
 
-        Raises SteeringError for a chat template that cannot even write one user turn.
+        Raises SteeringError for a chat template that cannot render one user turn.
         """
         eos = tokenizer.eos_token_id
         if not getattr(tokenizer, "chat_template", None):
@@ -59,10 +65,10 @@ class PromptFormat:
         except SteeringError:
             takes_system = False
         try:
-            whole = _apply(tokenizer, [("user", "U"), ("assistant", answer)], open_answer=False)
+            answered = _apply(tokenizer, [("user", "U"), ("assistant", answer)], add_generation_prompt=False)
         except SteeringError:
-            whole = ""
-        before, found, after = whole.rpartition(answer)
+            answered = ""
+        before, found, after = answered.rpartition(answer)
         lead = before.removeprefix(prompt) if found and before.startswith(prompt) else ""
         following = tokenizer(after.lstrip(), add_special_tokens=False)["input_ids"] if found else []
         special = set(tokenizer.all_special_ids) | set(getattr(tokenizer, "added_tokens_decoder", {}))
@@ -70,7 +76,7 @@ class PromptFormat:
         return cls(tokenizer, chat=True, takes_system=takes_system, lead=lead, end_of_turn=end)
 
     def text(self, turns: Conversation) -> str:
-        """The conversation as the model reads it, up to where the answer begins."""
+        """Render the conversation with the generation prompt, up to where the answer begins."""
         if not self.chat:  # plain text has no place for a system prompt
             return "\n\n".join(content for role, content in turns if role != "system")
         turns = list(turns)
@@ -80,18 +86,23 @@ class PromptFormat:
         return _apply(self.tokenizer, turns)
 
     def prompt_ids(self, turns: Conversation) -> list[int]:
-        """Token ids of the conversation, ending where the answer begins."""
+        """Render the conversation to token ids, up to where the answer begins."""
         return self._ids(self.text(turns))
 
     def pair_ids(self, turns: Conversation, answer: str) -> tuple[list[int], list[int]]:
-        """Token ids of the prompt, and of one whole answer with the end-of-turn token, as the model would write it."""
+        """Render a prompt and one answer to it.
+
+        Returns:
+            (ids of the conversation up to the answer, ids of the answer and the end-of-turn token), split where the
+            model would start to write.
+        """
         text = self.text(turns)
         lead = self.lead
         if not self.chat and not text[-1:].isspace() and not answer[:1].isspace():
             lead = " "  # plain text: the answer is the next word
-        prompt, whole = self._ids(text), self._ids(text + lead + answer)
-        if whole[: len(prompt)] == prompt:
-            tail = whole[len(prompt) :]
+        prompt, both = self._ids(text), self._ids(text + lead + answer)
+        if both[: len(prompt)] == prompt:
+            tail = both[len(prompt) :]
         else:  # the tokenizer merges across the border; at generation the border is fixed, so keep it
             tail = self.tokenizer(lead + answer, add_special_tokens=False)["input_ids"]
         return prompt, tail + ([self.end_of_turn] if self.end_of_turn is not None else [])
@@ -109,12 +120,14 @@ class PromptFormat:
         return [start if start is not None else 0]  # an empty prompt: free writing from the start token
 
 
-def _apply(tokenizer: PreTrainedTokenizerBase, turns: Conversation, *, open_answer: bool = True) -> str:
+def _apply(tokenizer: PreTrainedTokenizerBase, turns: Conversation, *, add_generation_prompt: bool = True) -> str:
+    """Render the turns with the chat template; raise SteeringError if it refuses them."""
     messages = [{"role": role, "content": content} for role, content in turns]
     try:  # enable_thinking=False: hybrid reasoning models answer at once, as in the pairs; other templates ignore it.
-        return tokenizer.apply_chat_template(
-            messages, tokenize=False, add_generation_prompt=open_answer, enable_thinking=False
+        text = tokenizer.apply_chat_template(
+            messages, tokenize=False, add_generation_prompt=add_generation_prompt, enable_thinking=False
         )
     except Exception as error:  # a template is a program that came with the model: it may fail in any way
         reason = " ".join(str(error).split()).rstrip(".") or type(error).__name__
         raise SteeringError(f"The model's chat template refuses this conversation: {reason}.") from error
+    return str(text)

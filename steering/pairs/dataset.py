@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any, Self, overload
 
 from steering.errors import SteeringError
-from steering.pairs.readers import MAX_BYTES, MAX_ROWS, PairFile, Table, limited
-from steering.pairs.schema import MAX_CHARACTERS, BadRow, Fields, Message, PreferencePair, Row, check, pair_of
+from steering.pairs.readers import MAX_BYTES, MAX_ROWS, PairFile, RawTable
+from steering.pairs.schema import MAX_CHARACTERS, BadRow, Message, PreferencePair, RawRow, check, pair_of
 
 __all__ = [
     "MAX_BYTES",
@@ -27,7 +27,7 @@ __all__ = [
     "without_prompts",
 ]
 
-REMEDIES = {  # words of a reason -> what to do when no row is left
+REMEDIES = {
     "is empty": "fill in prompt, chosen and rejected",
     "not text": "write text in prompt, chosen and rejected, or name other columns with --columns prompt=Q",
     "equals": "give each row two different answers",
@@ -36,11 +36,12 @@ REMEDIES = {  # words of a reason -> what to do when no row is left
     "too long": "shorten the texts",
     "prompt also in": "bring pairs with other prompts",
 }
+"""Words of a reason for dropping rows -> what to do about it when no row is left."""
 
 
 @dataclass(frozen=True, slots=True)
 class Dropped:
-    """A row left out. What differs from row to row stands in brackets at the end of the reason."""
+    """A row left out: its number, and the reason, with what differs from row to row in brackets at its end."""
 
     line: int
     reason: str
@@ -48,7 +49,16 @@ class Dropped:
 
 @dataclass(frozen=True, slots=True)
 class PairsReport:
-    """How a source was read: `columns` maps role to the column used, `unit` is what `line` counts, lines or rows."""
+    """How a source was read.
+
+    Attributes:
+        source: name of the file, or what else the pairs came from.
+        read: rows in all.
+        kept: rows that became pairs.
+        dropped: the others, in order.
+        columns: field of a pair -> column it was read from; empty for pairs made in memory.
+        unit: what `Dropped.line` counts, "line" or "row".
+    """
 
     source: str
     read: int
@@ -58,7 +68,7 @@ class PairsReport:
     unit: str = "row"
 
     def summary(self) -> str:
-        """One sentence, such as "Read 9 rows of a.csv: 7 pairs kept, 2 dropped (duplicate: 1, prompt is empty: 1)."."""
+        """Describe it in one sentence, as in "Read 9 rows of a.csv: 7 pairs kept, 2 dropped (duplicate: 2)."."""
         reasons = ", ".join(f"{reason}: {count:,}" for reason, count in _reasons(self.dropped).most_common())
         dropped = f"{len(self.dropped):,} dropped ({reasons})" if self.dropped else "none dropped"
         return f"Read {_count(self.read, 'row')} of {self.source}: {_count(self.kept, 'pair')} kept, {dropped}."
@@ -68,8 +78,8 @@ class PairsReport:
 class Pairs(Sequence[PreferencePair]):
     """Preference pairs that were checked, all different, and the report of how they were read. Immutable.
 
-    Make them with `read_pairs`, `parse_pairs`, `Pairs.of` or `Pairs.from_rows`. A slice and a part of a split keep the
-    report of the whole. Two `Pairs` are equal if their pairs are, wherever these came from.
+    Make them with `read_pairs`, `parse_pairs` or `Pairs.of`. A slice and a part of a split carry the report of the
+    whole. Two `Pairs` are equal if their pairs are, wherever these came from.
     """
 
     pairs: tuple[PreferencePair, ...]
@@ -84,17 +94,8 @@ class Pairs(Sequence[PreferencePair]):
         return cls._checked(source, ((pair.line, pair) for pair in counted), {}, "row")
 
     @classmethod
-    def from_rows(cls, rows: Iterable[Sequence[str]], source: str = "table") -> Self:
-        """Pairs from (prompt, chosen, rejected), the inverse of `to_rows` for pairs with nothing `before`.
-
-        SteeringError if there are too many rows, or no usable one.
-        """
-        numbered = ((number, _table_row(row)) for number, row in enumerate(rows, 1))
-        return cls._checked(source, limited(numbered, source, MAX_ROWS), {}, "row")
-
-    @classmethod
     def _checked(
-        cls, source: str, rows: Iterable[Row | tuple[int, PreferencePair]], columns: dict[str, str], unit: str
+        cls, source: str, rows: Iterable[RawRow | tuple[int, PreferencePair]], columns: dict[str, str], unit: str
     ) -> Self:
         kept: dict[PreferencePair, int] = {}
         dropped: list[Dropped] = []
@@ -130,11 +131,11 @@ class Pairs(Sequence[PreferencePair]):
 
     @cached_property
     def sha256(self) -> str:
-        """Hex digest of the pairs in their order; the same whatever kind of file they came from."""
+        """Hex SHA-256 of the pairs in their order; the same whatever kind of file they came from."""
         return _digest([[pair.before, pair.prompt, pair.chosen, pair.rejected] for pair in self])
 
     def drop(self, reasons: Mapping[int, str]) -> Self:
-        """Without the pairs at these indices, each reported with its reason. SteeringError if that leaves none."""
+        """Leave out the pairs at these indices, each reported with its reason; SteeringError if that leaves none."""
         if not reasons:
             return self
         dropped = [Dropped(self[index].line, reason) for index, reason in reasons.items()]
@@ -146,10 +147,12 @@ class Pairs(Sequence[PreferencePair]):
         return replace(self, pairs=left, report=report)
 
     def split(self, holdout: float = 0.2, seed: int = 0) -> tuple[Self, Self]:
-        """(training, held-out), in the order of the file; all pairs of one conversation are in the same part.
+        """Split into (training, held-out), in the order of the file; pairs of one conversation stay together.
 
-        `holdout` in [0, 1) is the share of conversations held out: none if 0, else at least one, and at least one stays
-        for training. Chance is drawn per conversation, so that adding rows to a file hardly moves the others.
+        Args:
+            holdout: share of the conversations held out, in [0, 1): none if 0, else at least one, and at least one
+                stays for training.
+            seed: conversations are drawn by a hash of seed and text, so that rows added to a file hardly move others.
         """
         if not 0 <= holdout < 1:
             raise SteeringError(f"The held-out share is {holdout}; give a number from 0 up to, but below, 1.")
@@ -162,17 +165,30 @@ class Pairs(Sequence[PreferencePair]):
         )
 
     def to_rows(self) -> list[list[str]]:
-        """Prompt, chosen and rejected for a table; what stands `before` the prompt is not shown."""
+        """List [prompt, chosen, rejected] for a table; the turns `before` the prompt are left out."""
         return [[pair.prompt, pair.chosen, pair.rejected] for pair in self]
 
 
 def read_pairs(source: str | Path, *, columns: Mapping[str, str] | None = None, max_rows: int = MAX_ROWS) -> Pairs:
-    """Read preference pairs from a CSV, TSV, JSON, JSONL or Parquet file, told apart by its suffix.
+    """Read preference pairs from a CSV, TSV, JSON, JSONL or Parquet file, chosen by its suffix.
 
     Columns are known by the names that BiPO (question, matching, not_matching), TRL (prompt, chosen, rejected; texts or
-    lists of messages) and CAA (question, answer_matching_behavior, answer_not_matching_behavior) give them, any others
-    through `columns`, such as `{"prompt": "my question"}`. Rows that cannot be used are dropped and reported.
-    SteeringError if the file cannot be read, has more than `max_rows` rows, or no usable one.
+    lists of messages) and CAA (question, answer_matching_behavior, answer_not_matching_behavior) give them. Rows that
+    cannot be used are dropped and listed in the `report`.
+
+    Args:
+        source: the file.
+        columns: field of a pair -> column, where the names are others.
+        max_rows: a file with more rows is refused.
+
+    Raises:
+        SteeringError: the file cannot be read, has more than `max_rows` rows, or no usable one.
+
+    Example:
+        >>> pairs = read_pairs("pairs.csv", columns={"prompt": "my question"})
+        >>> print(pairs.report.summary())
+        Read 9 rows of pairs.csv: 7 pairs kept, 2 dropped (duplicate: 1, prompt is empty: 1).
+        >>> training, held_out = pairs.split(holdout=0.2)
     """
     path = Path(source)
     file = PairFile.open(path, columns, max_rows)
@@ -186,7 +202,12 @@ def parse_pairs(
     columns: Mapping[str, str] | None = None,
     max_rows: int = MAX_ROWS,
 ) -> Pairs:
-    """Like `read_pairs`, from a text in CSV, TSV, JSON or JSONL; which of them is found by looking at it."""
+    """Read preference pairs from a text: JSON or JSONL if it begins with a bracket, else CSV or TSV; see `read_pairs`.
+
+    Example:
+        >>> parse_pairs("prompt,chosen,rejected\\nHi,Good day.,Yo!")
+        <1 preference pair of pasted text>
+    """
     try:
         data = text.encode()
     except UnicodeEncodeError as error:
@@ -195,21 +216,17 @@ def parse_pairs(
 
 
 def without_prompts(pairs: Pairs, others: Pairs) -> Pairs:
-    """Those of `pairs` whose conversation is not in `others`, the rest reported: test pairs not trained on.
+    """Leave out the pairs whose conversation is also in `others`, so that no test pair was trained on.
 
-    SteeringError if that leaves none.
+    They are listed in the report; SteeringError if none is left.
     """
     known = {pair.conversation for pair in others}
     reason = f"prompt also in {others.report.source}"
     return pairs.drop({index: reason for index, pair in enumerate(pairs) if pair.conversation in known})
 
 
-def _from_table(source: str, table: Table) -> Pairs:
+def _from_table(source: str, table: RawTable) -> Pairs:
     return Pairs._checked(source, table.rows, table.layout.columns(), table.unit)
-
-
-def _table_row(row: Sequence[str]) -> Fields | str:
-    return Fields(*row) if len(row) == 3 else f"the number of fields is not 3 ({len(row)})"
 
 
 def _nothing_left(source: str, dropped: Sequence[Dropped], unit: str) -> SteeringError:

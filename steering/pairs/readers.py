@@ -1,7 +1,7 @@
-"""Files of preference pairs, taken apart: CSV, TSV, JSON, JSONL and Parquet become rows of raw fields.
+"""Parse files of preference pairs: CSV, TSV, JSON, JSONL and Parquet become rows of raw fields.
 
-Nothing here judges what a row says; `pair_rows.py` does. A reader finds the columns first, so that it can refuse a file
-it does not understand before reading it, and then hands out its rows one by one.
+Nothing here judges what a row says; `schema.py` does. A reader finds the columns first, so that it can refuse a file
+it does not understand before reading it, and then yields its rows one by one.
 """
 
 import codecs
@@ -15,26 +15,44 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from steering.errors import SteeringError
-from steering.pairs.schema import Layout, Row, find_layout, kind, listed
+from steering.pairs.schema import Layout, RawRow, find_layout, quoted_list, type_in_words
 
 if TYPE_CHECKING:
     from pyarrow.parquet import ParquetFile
 
 MAX_ROWS = 50_000
-MAX_BYTES = 100_000_000  # of the file
-MAX_UNPACKED_BYTES = 512_000_000  # of a Parquet file's columns
-MAX_JSON_VALUES = 5_000_000  # a parsed value takes up to 70 bytes of memory, however short it was in the file
+"""Rows of one file; five times the largest set of published steering work (10,000 pairs, CAST)."""
+
+MAX_BYTES = 100_000_000
+"""Of one file: `MAX_ROWS` pairs of 2,000 bytes."""
+
+MAX_UNPACKED_BYTES = 512_000_000
+"""Of a Parquet file's columns, unpacked: a laptop holds it in memory beside the model."""
+
+MAX_JSON_VALUES = 5_000_000
+"""A parsed value takes up to 70 bytes of memory, however short it was in the file: 350 MB in all."""
 
 
-class Table(NamedTuple):
+class RawTable(NamedTuple):
+    """A file's rows, not yet checked.
+
+    `rows` may raise SteeringError on the way; `unit` is what they are counted in, "line" of the file or "row".
+    """
+
     layout: Layout
-    rows: Iterator[Row]
-    unit: str  # what the rows are counted in: "line" of the file, or "row"
+    rows: Iterator[RawRow]
+    unit: str
 
 
 @dataclass(frozen=True, slots=True)
 class PairFile:
-    """The bytes of one file, and how the caller wants them read."""
+    """The bytes of one file, and how the caller wants them read.
+
+    Attributes:
+        name, data: of the file; `data` with more than `MAX_BYTES` bytes is refused.
+        columns: field of a pair -> column, where the caller says so.
+        max_rows: more rows than this are refused.
+    """
 
     name: str
     data: bytes
@@ -43,8 +61,9 @@ class PairFile:
 
     @classmethod
     def open(cls, path: Path, columns: Mapping[str, str] | None, max_rows: int) -> "PairFile":
-        if path.suffix.lower() not in READERS:
-            raise SteeringError(f"{path.name}: cannot read this kind of file; bring one of {', '.join(READERS)}.")
+        """Read a file's bytes; raise SteeringError for an unknown suffix or a file that cannot be read."""
+        if path.suffix.lower() not in SUFFIXES:
+            raise SteeringError(f"{path.name}: cannot read this kind of file; bring one of {', '.join(SUFFIXES)}.")
         try:
             if not path.is_file():
                 raise SteeringError(f"{path.name}: there is no such file; check the path.")
@@ -54,28 +73,37 @@ class PairFile:
         except OSError as error:
             raise SteeringError(f"{path.name}: cannot open the file ({error}); check the path.") from error
 
-    def table(self, kind: str) -> Table:
-        """The rows of this file, `kind` being a suffix such as ".csv", or "pasted" to find out by looking."""
+    def table(self, layout: str) -> RawTable:
+        """Parse the file.
+
+        Args:
+            layout: one of `SUFFIXES`, or "pasted": text that is JSON if it begins with a bracket, else CSV.
+
+        Raises:
+            SteeringError: too large, not UTF-8, empty, or not of this layout.
+        """
         if len(self.data) > MAX_BYTES:
             raise SteeringError(f"{self.name}: larger than {MAX_BYTES // 10**6} MB; keep fewer pairs.")
-        data = self.data if kind == ".parquet" else _utf8(self.data, self.name)
+        data = self.data if layout == ".parquet" else _utf8(self.data, self.name)
         if not data.strip():
             raise SteeringError(f"{self.name}: there is nothing in it; give it one row for each preference pair.")
-        if kind == "pasted":
-            kind = ".json" if data.lstrip().startswith((b"{", b"[")) else ".csv"
-        return READERS[kind](replace(self, data=data))
+        if layout == "pasted":
+            layout = ".json" if data.lstrip().startswith((b"{", b"[")) else ".csv"
+        return READERS[layout](replace(self, data=data))
 
     def layout(self, names: Iterable[str], *, conversations: bool = True) -> Layout:
+        """Find the columns of prompt, chosen and rejected among `names` (see `find_layout`)."""
         return find_layout(names, self.columns, self.name, conversations=conversations)
 
 
 def too_many(source: str, max_rows: int, rows: int | None = None) -> SteeringError:
+    """Make the error for a source with more than `max_rows` rows; `rows` is their number, where it is known."""
     amount = f"{rows:,} rows, more than the {max_rows:,} that can be read" if rows else f"more than {max_rows:,} rows"
     return SteeringError(f"{source}: there are {amount}; keep fewer.")
 
 
-def limited(rows: Iterable[Row], source: str, max_rows: int) -> Iterator[Row]:
-    """The same rows; SteeringError at the first one too many."""
+def limited(rows: Iterable[RawRow], source: str, max_rows: int) -> Iterator[RawRow]:
+    """Yield the rows; raise SteeringError at the first one beyond `max_rows`."""
     rows = iter(rows)
     yield from islice(rows, max_rows)
     if next(rows, None) is not None:
@@ -83,7 +111,7 @@ def limited(rows: Iterable[Row], source: str, max_rows: int) -> Iterator[Row]:
 
 
 def _utf8(data: bytes, name: str) -> bytes:
-    """The same bytes without byte order mark; SteeringError unless they are text in UTF-8."""
+    """Return the bytes without byte order mark; raise SteeringError unless they are text in UTF-8."""
     if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         raise SteeringError(f"{name}: the text is in UTF-16, not UTF-8; save it as UTF-8 (in Excel: 'CSV UTF-8').")
     if (nul := data.find(0)) >= 0:
@@ -101,8 +129,8 @@ def _utf8(data: bytes, name: str) -> bytes:
 # CSV and TSV ---------------------------------------------------------------------------------------------------------
 
 
-def _csv(file: PairFile, delimiters: str = ",;\t") -> Table:
-    """The first delimiter that gives a header we understand wins. Excel writes `;` where `,` is the decimal point."""
+def _csv(file: PairFile, delimiters: str = ",;\t") -> RawTable:
+    """Parse CSV by the first delimiter whose header fits; Excel writes `;` where `,` is the decimal point."""
     failures: list[tuple[int, SteeringError]] = []
     for delimiter in delimiters:
         records = _csv_records(file, delimiter)
@@ -113,11 +141,11 @@ def _csv(file: PairFile, delimiters: str = ",;\t") -> Table:
         except SteeringError as error:
             failures.append((len(header), error))
             continue
-        return Table(layout, limited(_csv_rows(layout, header, records), file.name, file.max_rows), "line")
+        return RawTable(layout, limited(_csv_rows(layout, header, records), file.name, file.max_rows), "line")
     raise max(failures, key=lambda failure: failure[0])[1]
 
 
-def _csv_rows(layout: Layout, header: list[str], records: Iterable[tuple[int, list[str]]]) -> Iterator[Row]:
+def _csv_rows(layout: Layout, header: list[str], records: Iterable[tuple[int, list[str]]]) -> Iterator[RawRow]:
     for line, cells in records:
         if len(cells) == len(header):
             yield line, layout.fields(dict(zip(header, cells, strict=True)))
@@ -126,7 +154,7 @@ def _csv_rows(layout: Layout, header: list[str], records: Iterable[tuple[int, li
 
 
 def _csv_records(file: PairFile, delimiter: str) -> Iterator[tuple[int, list[str]]]:
-    """(the physical line on which a record starts, its cells), blank lines left out."""
+    """Yield (the line of the file on which a record starts, its cells), leaving blank lines out."""
     csv.field_size_limit(max(csv.field_size_limit(), MAX_BYTES))  # a field too long must cost its row, not the file
     lines = io.TextIOWrapper(io.BytesIO(file.data), encoding="utf-8", newline="")
     reader = csv.reader(lines, delimiter=delimiter, strict=True)  # else an unclosed quote eats the rows below it
@@ -146,8 +174,8 @@ def _csv_records(file: PairFile, delimiter: str) -> Iterator[tuple[int, list[str
 # JSON and JSONL ------------------------------------------------------------------------------------------------------
 
 
-def _json(file: PairFile) -> Table:
-    """A list of objects; the same under "data" or "rows"; an object of columns; one single object."""
+def _json(file: PairFile) -> RawTable:
+    """Parse a list of objects; the same under "data" or "rows"; an object of columns; one single object."""
     _check_json_size(file)
     try:
         value = _parsed(file.data)
@@ -169,18 +197,22 @@ def _json(file: PairFile) -> Table:
 
 def _rows_of_columns(value: Any, file: PairFile) -> list[Any]:
     if not isinstance(value, dict):
-        raise SteeringError(f"{file.name}: the JSON is {kind(value)}; give a list of objects, one for each pair.")
+        raise SteeringError(
+            f"{file.name}: the JSON is {type_in_words(value)}; give a list of objects, one for each pair."
+        )
     used = file.layout(value).used()
     if not all(isinstance(value[name], list) for name in used):
         return [value]  # not columns, but one pair
     if len({len(value[name]) for name in used}) > 1:
-        raise SteeringError(f"{file.name}: the columns {listed(used)} differ in length; give each one value a pair.")
+        raise SteeringError(
+            f"{file.name}: the columns {quoted_list(used)} differ in length; give each one value a pair."
+        )
     return [dict(zip(used, cells, strict=True)) for cells in zip(*(value[name] for name in used), strict=True)]
 
 
-def _jsonl(file: PairFile) -> Table:
+def _jsonl(file: PairFile) -> RawTable:
     _check_json_size(file)
-    rows = []
+    rows: list[tuple[int, dict[str, Any] | str]] = []
     for number, line in enumerate(io.BytesIO(file.data), 1):
         if not line.strip():
             continue
@@ -195,11 +227,11 @@ def _jsonl(file: PairFile) -> Table:
     return _json_table(file, rows, "line")
 
 
-def _json_table(file: PairFile, rows: list[tuple[int, dict[str, Any] | str]], unit: str) -> Table:
+def _json_table(file: PairFile, rows: list[tuple[int, dict[str, Any] | str]], unit: str) -> RawTable:
     names = list(dict.fromkeys(name for _, row in rows if isinstance(row, dict) for name in row))
     # With no object at all there are no columns to miss: each row then tells its own trouble.
     layout = file.layout(names) if names else Layout()
-    return Table(layout, ((number, layout.fields(row)) for number, row in rows), unit)
+    return RawTable(layout, ((number, layout.fields(row)) for number, row in rows), unit)
 
 
 def _parsed(text: bytes) -> Any:
@@ -207,7 +239,7 @@ def _parsed(text: bytes) -> Any:
 
 
 def _object(value: Any) -> dict[str, Any] | str:
-    return value if isinstance(value, dict) else f"the row is not an object ({kind(value)})"
+    return value if isinstance(value, dict) else f"the row is not an object ({type_in_words(value)})"
 
 
 def _check_json_size(file: PairFile) -> None:
@@ -218,7 +250,7 @@ def _check_json_size(file: PairFile) -> None:
 # Parquet -------------------------------------------------------------------------------------------------------------
 
 
-def _parquet(file: PairFile) -> Table:
+def _parquet(file: PairFile) -> RawTable:
     import pyarrow as pa  # slow to import, and few files need it
     import pyarrow.parquet as pq
 
@@ -230,20 +262,20 @@ def _parquet(file: PairFile) -> Table:
         # Texts stay dictionaries: one long text repeated in every row packs to next to nothing, and must not unpack.
         texts = [leaf.path for leaf in leaves if leaf.physical_type == "BYTE_ARRAY"]
         opened = pq.ParquetFile(pa.BufferReader(file.data), read_dictionary=texts)
-    except Exception as error:  # pyarrow tells of a damaged file by a dozen kinds of exception
+    except Exception as error:  # pyarrow reports a damaged file by a dozen kinds of exception
         raise _damaged(file) from error
     if metadata.num_rows > file.max_rows:
         raise too_many(file.name, file.max_rows, metadata.num_rows)
     if unpacked > MAX_UNPACKED_BYTES:
         raise SteeringError(f"{file.name}: larger than {MAX_UNPACKED_BYTES // 10**6} MB unpacked; keep fewer pairs.")
     layout = file.layout(names)
-    return Table(layout, limited(_parquet_rows(file, layout, opened), file.name, file.max_rows), "row")
+    return RawTable(layout, limited(_parquet_rows(file, layout, opened), file.name, file.max_rows), "row")
 
 
-def _parquet_rows(file: PairFile, layout: Layout, opened: "ParquetFile") -> Iterator[Row]:
+def _parquet_rows(file: PairFile, layout: Layout, opened: "ParquetFile") -> Iterator[RawRow]:
     number = 0
     try:
-        for batch in opened.iter_batches(batch_size=64, columns=layout.used()):
+        for batch in opened.iter_batches(batch_size=64, columns=layout.used()):  # few: a text may be long
             batch.validate(full=True)
             for index in range(batch.num_rows):
                 number += 1
@@ -263,3 +295,6 @@ READERS = {
     ".jsonl": _jsonl,
     ".parquet": _parquet,
 }
+
+SUFFIXES = tuple(READERS)
+"""Suffixes of the files that can be read, for file pickers and messages."""

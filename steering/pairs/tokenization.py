@@ -11,7 +11,12 @@ from steering.pairs.dataset import Pairs, PreferencePair
 
 @dataclass(frozen=True, slots=True)
 class EncodedPair:
-    """Token ids of one preference pair; both answers follow the same prompt and end with the end-of-turn token."""
+    """Token ids of one preference pair.
+
+    Attributes:
+        prompt: the rendered conversation, up to where the answer begins.
+        chosen: the answer with the end-of-turn token; `rejected` likewise.
+    """
 
     prompt: tuple[int, ...]
     chosen: tuple[int, ...]
@@ -23,7 +28,10 @@ class EncodedPair:
 
 
 def encode(model: LanguageModel, pair: PreferencePair) -> EncodedPair:
-    """Token ids of a pair, in the model's chat template with the default system prompt."""
+    """Tokenise a pair, in the model's chat template with the default system prompt.
+
+    Raises SteeringError if the template refuses the conversation or an answer has no tokens.
+    """
     turns = conversation(pair.prompt, before=pair.before)
     prompt, chosen = model.prompts.pair_ids(turns, pair.chosen)
     _, rejected = model.prompts.pair_ids(turns, pair.rejected)
@@ -33,9 +41,13 @@ def encode(model: LanguageModel, pair: PreferencePair) -> EncodedPair:
 
 
 def encode_pairs(model: LanguageModel, pairs: Pairs) -> tuple[Pairs, list[EncodedPair]]:
-    """Encode all pairs; those that the model cannot read are dropped and named in the report.
+    """Tokenise all pairs; those that the model cannot read are dropped, with the reason in the report.
 
-    Raises SteeringError if none is left.
+    Returns:
+        (the pairs that are left, their token ids), of equal length.
+
+    Raises:
+        SteeringError: none is left.
     """
     if not pairs:
         raise SteeringError("There are no preference pairs; bring at least one.")
@@ -56,7 +68,7 @@ def encode_pairs(model: LanguageModel, pairs: Pairs) -> tuple[Pairs, list[Encode
 
 
 def shared_prefix(sequences: Iterable[tuple[int, ...]]) -> tuple[int, ...]:
-    """The longest run of ids with which every sequence begins (a chat template's head and system prompt)."""
+    """Find the longest run of ids with which every sequence begins (a chat template's head and system prompt)."""
     sequences = list(sequences)
     if not sequences:
         return ()

@@ -1,12 +1,16 @@
 """Steering vectors: what they are, their file, the shelf, and the formats of other projects."""
 
 from steering.vectors.library import Entry, Library
-from steering.vectors.vector import (
-    MAX_MULTIPLIER,
-    TOKEN_SCOPES,
-    SteeringVector,
-    check_multiplier,
-    slug_of,
-)
+from steering.vectors.text import slug_of
+from steering.vectors.vector import MAX_MULTIPLIER, TOKEN_SCOPES, SteeringVector, check_multiplier, setting_title
 
-__all__ = ["MAX_MULTIPLIER", "TOKEN_SCOPES", "Entry", "Library", "SteeringVector", "check_multiplier", "slug_of"]
+__all__ = [
+    "MAX_MULTIPLIER",
+    "TOKEN_SCOPES",
+    "Entry",
+    "Library",
+    "SteeringVector",
+    "check_multiplier",
+    "setting_title",
+    "slug_of",
+]

@@ -9,7 +9,7 @@ import re
 import secrets
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,13 +18,18 @@ from filelock import FileLock, Timeout
 from steering import paths
 from steering.errors import SteeringError
 from steering.vectors.drafts import Drafts
-from steering.vectors.formats import READERS, read_any
-from steering.vectors.native_file import TEXTS, shown
-from steering.vectors.vector import SUFFIX, SteeringVector, slug_of
+from steering.vectors.formats.registry import read_any, suffixes
+from steering.vectors.text import MAX_SLUG_LENGTH, TEXT_LIMITS, display_text, slug_of
+from steering.vectors.vector import SUFFIX, SteeringVector
 
-MOST_DELETED = 50  # vectors that can still be restored
-MAX_SLUG = 60
+MOST_DELETED = 50
+"""Deleted vectors that can still be restored; a vector of one layer takes 4 kB."""
+
+MOST_NAMES = 40
+"""Names that an error message lists; on a terminal about five lines."""
+
 LOCK_SECONDS = 20
+"""Wait for another program that changes the shelf. A change takes milliseconds; a slow network disk takes seconds."""
 
 
 @dataclass(frozen=True)
@@ -38,16 +43,24 @@ class Entry:
 
 
 class Library:
-    """Shipped and own vectors. Files unchanged on disk come back as the same objects, so they serve as keys.
+    """The shelf: shipped vectors and those of the user.
 
-    May be used by several threads, and its folder by several processes.
+    A file that is unchanged on disk comes back as the same object, so vectors serve as keys of a setting. May be used
+    by several threads, and its folder by several processes.
 
     Args:
-        own: folder of the user's vectors; `shipped`: of those that come with the project.
+        own: folder of the user's vectors; by default the one of `paths.data_dir()`.
+        shipped: folder of those that come with the project.
 
     Attributes:
         problems: one sentence for each file that the last `entries()` could not read.
-        drafts: vectors of training runs that nobody saved.
+        drafts: vectors of training runs not saved yet.
+
+    Example:
+        >>> library = Library()
+        >>> vector = library.get("power-seeking")
+        >>> library.add(vector * 0.5).slug
+        'power-seeking-x-0-5'
     """
 
     def __init__(self, own: Path | None = None, shipped: Path | None = None) -> None:
@@ -58,11 +71,12 @@ class Library:
         self._lock = threading.RLock()  # among threads; the other one among processes
         self._file_lock = FileLock(self.own / ".lock", timeout=LOCK_SECONDS, thread_local=False)
         self._loaded: dict[Path, tuple[tuple[int, ...], SteeringVector | str]] = {}
+        self._path_of: dict[str, Path] = {}  # slug -> file, as the last `entries()` listed them
 
     def entries(self) -> list[Entry]:
-        """Shipped ones first, each part by name; every slug once, an own file hides a shipped one.
+        """List the shelf, shipped vectors first, each part by name; an own file hides a shipped one of its slug.
 
-        Unreadable files are left out and told in `problems`.
+        Unreadable files are left out and described in `problems`. Lists both folders and stats every file in them.
         """
         with self._lock:
             problems: list[str] = []
@@ -70,51 +84,80 @@ class Library:
             hidden = {entry.slug for entry in own}
             shipped = [e for e in self._folder(self.shipped, True, problems) if e.slug not in hidden]
             self.problems = problems
+            self._path_of = {entry.slug: entry.path for entry in shipped + own}
             return shipped + own
 
-    def get(self, name_or_file: str, *, files: bool = True) -> SteeringVector:
-        """A vector by slug, by name (case does not matter), or by the path of a file.
+    def entry(self, slug: str) -> Entry:
+        """Look up one vector by slug; stats its file only, unless the slug is new or its file is gone.
 
-        `files=False` knows the shelf only; requests from outside must not reach into the file system.
-        Raises SteeringError, naming what there is, for anything else.
+        Raises SteeringError if there is no such vector, or its file is damaged.
+        """
+        with self._lock:
+            path = self._path_of.get(slug)
+            hidden = path is not None and path.parent == self.shipped and (self.own / path.name).is_file()
+            if path is None or hidden or not path.is_file():
+                self.entries()
+                path = self._path_of.get(slug)
+            if path is None:
+                self._raise_if_damaged(slug)
+                raise _not_on_shelf(slug)
+            return self._entry(path, shipped=path.parent == self.shipped)
+
+    def fitting(self, hidden_size: int, num_layers: int) -> list[Entry]:
+        """List the vectors on the shelf that can be added to a model of this width and depth."""
+        return [entry for entry in self.entries() if entry.vector.fits(hidden_size, num_layers)]
+
+    def setting(self, multipliers: Mapping[str, float]) -> dict[SteeringVector, float]:
+        """Turn {slug: multiplier} into {vector: multiplier}; SteeringError for a slug that is not on the shelf."""
+        setting: dict[SteeringVector, float] = {}
+        for slug, multiplier in multipliers.items():
+            try:
+                setting[self.entry(slug).vector] = multiplier
+            except NotOnShelf as error:
+                raise SteeringError(f"The vector {slug[:60]!r} is no longer on the shelf; reload the page.") from error
+        return setting
+
+    def get(self, name_or_file: str, *, files: bool = True) -> SteeringVector:
+        """Return a vector by slug, by name (in upper or lower case), or by the path of a file.
+
+        Args:
+            name_or_file: slug, name or path.
+            files: whether paths are taken; False for requests from outside, which must not reach the file system.
+
+        Raises:
+            SteeringError: there is no such vector (the message lists those on the shelf), or its file is damaged.
         """
         wanted = name_or_file.strip()
+        if wanted in self._path_of:
+            with contextlib.suppress(NotOnShelf):  # gone since it was listed: look again, by name too
+                return self.entry(wanted).vector
         entries = self.entries()
-        called = {e.vector.name.casefold(): e for e in reversed(entries)} | {e.slug: e for e in entries}
-        if found := called.get(wanted) or called.get(wanted.casefold()):
-            return found.vector
+        by_name = {e.vector.name.casefold(): e for e in reversed(entries)} | {e.slug: e for e in entries}
+        if entry := by_name.get(wanted) or by_name.get(wanted.casefold()):
+            return entry.vector
         with self._lock:
-            for folder in (self.own, self.shipped):
-                if (broken := _vector_files(folder).get(wanted)) is not None:
-                    return self._read(broken)  # which raises what is wrong with it
-            if files and (Path(wanted).suffix.lower() in READERS or "/" in wanted or os.sep in wanted):
+            self._raise_if_damaged(wanted)
+            if files and (Path(wanted).suffix.lower() in suffixes(readable=True) or "/" in wanted or os.sep in wanted):
                 return self._read(Path(os.path.expanduser(wanted)).absolute())
-        near = difflib.get_close_matches(wanted.casefold(), called, n=1)
-        hint = f" (did you mean {called[near[0]].slug!r}?)" if near else ""
-        names = [entry.slug for entry in entries]
-        there = f"there are: {', '.join(names[:40])}{', ...' if len(names) > 40 else ''}" if names else "it is empty"
-        raise SteeringError(f"There is no vector {shown(wanted, 'name')!r} on the shelf{hint}; {there}.")
+        near = difflib.get_close_matches(wanted.casefold(), by_name, n=1)
+        hint = f" (did you mean {by_name[near[0]].slug!r}?)" if near else ""
+        raise _not_on_shelf(wanted, hint, [entry.slug for entry in entries])
 
-    def add(self, vector: SteeringVector, *, replace: bool = False) -> Entry:
-        """Put a copy of the vector on the shelf.
-
-        If its name is taken, the copy gets a number behind it; with `replace`, an own vector of that name makes room.
-        """
+    def add(self, vector: SteeringVector) -> Entry:
+        """Put a copy of the vector on the shelf; if its name is taken, the copy gets a number behind it."""
         with self._changing():
-            path, name = self._place(shown(vector.name, "name") or "vector", replace)
+            path, name = self._free_place(display_text(vector.name, "name") or "vector")
             dataclasses.replace(vector, name=name).save(path)
             return self._entry(path)
 
     def delete(self, slug: str) -> str:
-        """Take one of the user's vectors off the shelf; returns the token with which `restore` puts it back."""
+        """Take one of the user's vectors off the shelf; return the token with which `restore` puts it back."""
         with self._changing():
             path = _vector_files(self.own).get(slug)
             if path is None and slug in _vector_files(self.shipped):
                 raise SteeringError(f"{slug!r} ships with the playground and cannot be deleted.")
             if path is None:
-                raise SteeringError(
-                    f"There is no vector {shown(slug, 'name')!r} on the shelf; it may have been deleted already."
-                )
+                raise _not_on_shelf(slug)
             token = f"{time.time_ns()}-{secrets.token_hex(4)}"
             _move(path, self._trash / f"{token}.{path.name}")
             for old in sorted(self._trash.glob(f"*{SUFFIX}"), reverse=True)[MOST_DELETED:]:
@@ -140,33 +183,39 @@ class Library:
     def _trash(self) -> Path:
         return self.own / ".trash"
 
-    def _place(self, wanted: str, replace: bool) -> tuple[Path, str]:
-        """Path and name for a vector that wants this name."""
-        named = {entry.vector.name.casefold(): entry for entry in self.entries()}
-        if replace and (old := named.get(wanted.casefold())) and not old.shipped:
-            return old.path, wanted
+    def _free_place(self, wanted: str) -> tuple[Path, str]:
+        """Find a free path and name for a vector that is to have this name, numbered if it is taken."""
+        names = {entry.vector.name.casefold() for entry in self.entries()}
         files = {stem.casefold() for folder in (self.own, self.shipped) for stem in _vector_files(folder)}
         for number in itertools.count(1):
             tail = f" {number}" if number > 1 else ""
-            name = wanted[: TEXTS["name"] - len(tail)].rstrip() + tail
-            slug = slug_of(wanted)[: MAX_SLUG - len(tail)].strip("-") + tail.replace(" ", "-")
-            if slug not in files and name.casefold() not in named:
+            name = wanted[: TEXT_LIMITS["name"] - len(tail)].rstrip() + tail
+            slug = slug_of(wanted)[: MAX_SLUG_LENGTH - len(tail)].strip("-") + tail.replace(" ", "-")
+            if slug not in files and name.casefold() not in names:
                 return self.own / f"{slug}{SUFFIX}", name
+        raise AssertionError("unreachable: the numbers do not end")
 
     def _folder(self, folder: Path, shipped: bool, problems: list[str]) -> list[Entry]:
-        found = []
+        """List a folder's readable vectors by name; append a sentence to `problems` for each other file."""
+        entries = []
         for path in _vector_files(folder).values():
             try:
-                found.append(self._entry(path, shipped))
+                entries.append(self._entry(path, shipped))
             except SteeringError as error:
                 problems.append(str(error))
-        return sorted(found, key=lambda entry: (entry.vector.name.casefold(), entry.slug))
+        return sorted(entries, key=lambda entry: (entry.vector.name.casefold(), entry.slug))
 
     def _entry(self, path: Path, shipped: bool = False) -> Entry:
         return Entry(path.stem, path, shipped, self._read(path))
 
+    def _raise_if_damaged(self, slug: str) -> None:
+        """Raise SteeringError, saying what is wrong, if the shelf has a file of this slug that cannot be read."""
+        for folder in (self.own, self.shipped):
+            if (path := _vector_files(folder).get(slug)) is not None:
+                self._read(path)
+
     def _read(self, path: Path) -> SteeringVector:
-        """The vector in a file, read once for as long as the file stays as it is."""
+        """Read the vector in a file, once for as long as inode, time and size of the file stay the same."""
         try:
             status = path.stat()
         except (OSError, ValueError) as error:
@@ -184,7 +233,7 @@ class Library:
 
     @contextlib.contextmanager
     def _changing(self) -> Iterator[None]:
-        """Alone with the user's folder, among threads and processes."""
+        """Lock the user's folder, among threads and processes."""
         with self._lock:
             try:
                 self.own.mkdir(parents=True, exist_ok=True)
@@ -197,6 +246,21 @@ class Library:
                 raise SteeringError(f"{self.own}: cannot be changed ({reason}); set STEERING_DATA_DIR.") from error
 
 
+class NotOnShelf(SteeringError):
+    """There is no vector of this slug or name on the shelf."""
+
+
+def _not_on_shelf(wanted: str, hint: str = "", slugs: list[str] | None = None) -> NotOnShelf:
+    """Make the error for a vector that is not there; `slugs` are those to choose from, None names none."""
+    if slugs is None:
+        remedy = "it may have been deleted already"
+    elif slugs:
+        remedy = f"there are: {', '.join(slugs[:MOST_NAMES])}{', ...' if len(slugs) > MOST_NAMES else ''}"
+    else:
+        remedy = "it is empty"
+    return NotOnShelf(f"There is no vector {display_text(wanted, 'name')!r} on the shelf{hint}; {remedy}.")
+
+
 def _own_folder() -> Path:
     try:
         return paths.data_dir() / "vectors"
@@ -206,7 +270,7 @@ def _own_folder() -> Path:
 
 
 def _vector_files(folder: Path) -> dict[str, Path]:
-    """slug -> vector file, in order. Slugs from outside are looked up here; no path is ever made of one."""
+    """List slug -> vector file, in order. Slugs from outside are looked up here; no path is ever made of one."""
     return {path.stem: path for path in sorted(folder.glob(f"*{SUFFIX}")) if not path.name.startswith(".")}
 
 

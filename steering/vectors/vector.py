@@ -4,11 +4,8 @@ A vector file is safetensors: a float32 tensor `layer.<k>` [hidden_size] for eac
 as one JSON object under the metadata key `steering`. Reading it runs no code, and whatever can be saved can be read.
 """
 
-import hashlib
 import math
-import re
-import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 from functools import cache
@@ -26,29 +23,40 @@ from steering.vectors.native_file import (
     FORMAT_VERSION,
     MAX_FILE_BYTES,
     SUFFIX,
-    TEXTS,
-    pack,
-    plain,
+    deserialize,
+    json_copy,
     read_limited,
-    shown,
-    unpack,
-    visible,
-    write_whole,
+    serialize,
+    write_atomically,
 )
+from steering.vectors.text import TEXT_LIMITS, display_text, printable
 
 TOKEN_SCOPES = ("all", "answer")
 """Where a vector is added: at every position, or only where the next token is one of the answer's (from the prompt's
 last token on)."""
 
 MAX_MULTIPLIER = 100.0
-MAX_VALUE = 1e6  # no residual stream comes near, and times the greatest multiplier its square is still a float32
+"""Far beyond use: 1 is the strength at which a vector was trained, and the sliders go to 3."""
+
+MAX_VALUE = 1e6
+"""Of one number of a direction. No residual stream comes near; times `MAX_MULTIPLIER` its square, 1e16, is far from
+float32's largest number, 3.4e38, so that norms stay finite."""
+
 MAX_LAYERS = 10_000
+"""One above the greatest layer number; file tensors `layer.<k>` have at most four digits."""
+
 FLOATS = {torch.float16, torch.bfloat16, torch.float32, torch.float64}
-RESERVED = {"con", "prn", "aux", "nul", *(f"{port}{i}" for port in ("com", "lpt") for i in range(10))}  # by Windows
+"""Number types that a direction may be stored in; in memory it is float32."""
+
+
+@cache
+def library_versions() -> tuple[tuple[str, str], ...]:
+    """List (library, version) that a new vector is recorded with."""
+    return (("steering", __version__), ("torch", str(torch.__version__)), ("transformers", version("transformers")))
 
 
 def check_multiplier(value: float) -> float:
-    """The multiplier as a float; SteeringError unless it is a number from -100 to 100."""
+    """Return the multiplier as a float; raise SteeringError unless it is a number from -100 to 100."""
     try:
         number = float(value)
     except (TypeError, ValueError, OverflowError):
@@ -60,12 +68,27 @@ def check_multiplier(value: float) -> float:
     return number
 
 
+def setting_title(multipliers: Iterable[tuple[str, float]]) -> str:
+    """Name a setting for people: `cheerful +1.5, formal -1`, or `baseline` if no multiplier differs from 0.
+
+    Args:
+        multipliers: (name of the vector, multiplier), in the order of the title; a nameless vector is `unnamed`.
+    """
+    return ", ".join(f"{name or 'unnamed'} {m:+g}" for name, m in multipliers if m) or "baseline"
+
+
 @dataclass(eq=False, repr=False)
 class SteeringVector:
     """One direction per steered layer, and where it comes from.
 
-    Hashed by identity, so that a setting can be written `{vector: 1.5}`. Making one from directions that are unsound
-    raises SteeringError.
+    Hashed by identity, so that a setting can be written `{vector: 1.5}`. Sums, differences and multiples are vectors
+    again: directions are added layer by layer, the terms are recorded in `method`, measurements are dropped. Raises
+    SteeringError if the directions are unsound (none, unequal widths, not finite).
+
+    Example:
+        >>> vector = SteeringVector({14: torch.randn(576)}, name="formal", behavior="formal tone")
+        >>> vector.save("formal.safetensors")
+        >>> blend = SteeringVector.load("formal.safetensors") * 0.5 - SteeringVector.load("cheerful.safetensors")
 
     Attributes:
         directions: layer k (the output of decoder block k, from 0) -> float32 [hidden_size], a copy on the CPU, finite.
@@ -93,7 +116,7 @@ class SteeringVector:
     default_multiplier: float = 1.0
     licence: str = ""
     created: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
-    versions: dict[str, str] = field(default_factory=lambda: dict(_library_versions()))
+    versions: dict[str, str] = field(default_factory=lambda: dict(library_versions()))
     extra: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -102,8 +125,8 @@ class SteeringVector:
         if len(widths) != 1:
             found = f"directions of unequal widths {widths[:8]}" if widths else "no direction at all"
             raise SteeringError(f"The vector has {found}; give one [hidden_size] for each steered layer.")
-        for key in TEXTS:
-            setattr(self, key, shown(getattr(self, key), key))
+        for key in TEXT_LIMITS:
+            setattr(self, key, display_text(getattr(self, key), key))
         for key, known in (("site", ("block_output",)), ("token_scope", TOKEN_SCOPES)):
             if getattr(self, key) not in known:
                 can = " or ".join(map(repr, known))
@@ -112,24 +135,26 @@ class SteeringVector:
 
     @property
     def hidden_size(self) -> int:
+        """Width of the residual stream the vector was made for."""
         return len(next(iter(self.directions.values())))
 
     @property
     def layers(self) -> tuple[int, ...]:
+        """The steered layers, ascending."""
         return tuple(sorted(self.directions))
 
     @property
     def norms(self) -> dict[int, float]:
-        """L2 norm of each layer's direction."""
+        """Layer -> L2 norm of its direction."""
         return {k: float(d.double().norm()) for k, d in self.directions.items()}
 
     @property
     def norm(self) -> float:
-        """L2 norm over all layers."""
+        """L2 norm of all directions taken as one vector."""
         return math.hypot(*self.norms.values())
 
     def describe(self) -> str:
-        """One line for people: `formal: layer 14, hidden size 576, norm 6.21, by bipo from 240 pairs, for SmolLM2`."""
+        """Describe the vector in one line: `formal: layer 14, hidden size 576, norm 6.21, by bipo from 240 pairs`."""
         layers = ", ".join(map(str, self.layers[:8])) + (", ..." if len(self.layers) > 8 else "")
         facts = [
             f"layer{'s' * (len(self.layers) > 1)} {layers}",
@@ -146,21 +171,28 @@ class SteeringVector:
     def __repr__(self) -> str:
         return f"<SteeringVector {self.describe()}>"
 
+    def fits(self, hidden_size: int, num_layers: int) -> bool:
+        """Whether the vector can be added to a model of this width and depth."""
+        return not self._misfit(hidden_size, num_layers, "")
+
     def check_fits(self, hidden_size: int, num_layers: int, model_name: str) -> None:
         """Raise SteeringError unless the vector can be added to a model of this width and depth."""
+        if misfit := self._misfit(hidden_size, num_layers, model_name):
+            home = f" ({self.model_id})" if self.model_id else ""
+            raise SteeringError(
+                f"Vector {self.name!r} {misfit}; train it anew for this model or load the model it was made for{home}."
+            )
+
+    def _misfit(self, hidden_size: int, num_layers: int, model_name: str) -> str:
+        """Say in a few words why the vector cannot be added to such a model; empty if it can."""
         if self.hidden_size != hidden_size:
-            misfit = f"has hidden size {self.hidden_size} but the model {model_name} has {hidden_size}"
-        elif self.layers[-1] >= num_layers:
-            misfit = f"steers layer {self.layers[-1]} but the model {model_name} has only layers 0 to {num_layers - 1}"
-        else:
-            return
-        home = f" ({self.model_id})" if self.model_id else ""
-        raise SteeringError(
-            f"Vector {self.name!r} {misfit}; train it anew for this model or load the model it was made for{home}."
-        )
+            return f"has hidden size {self.hidden_size} but the model {model_name} has {hidden_size}"
+        if self.layers[-1] >= num_layers:
+            return f"steers layer {self.layers[-1]} but the model {model_name} has only layers 0 to {num_layers - 1}"
+        return ""
 
     def __add__(self, other: "SteeringVector") -> "SteeringVector":
-        """Their sum, layer by layer; a layer that only one steers is taken as it is."""
+        """Add layer by layer; a layer that only one of them steers is taken as it is."""
         return _weighted_sum([(self, 1.0), (other, 1.0)], "+") if isinstance(other, SteeringVector) else NotImplemented
 
     def __sub__(self, other: "SteeringVector") -> "SteeringVector":
@@ -171,22 +203,19 @@ class SteeringVector:
 
     __rmul__ = __mul__
 
-    def __truediv__(self, divisor: float) -> "SteeringVector":
-        return self * (1 / divisor) if isinstance(divisor, Real) else NotImplemented
-
     def __neg__(self) -> "SteeringVector":
         return self * -1.0
 
     def metadata(self) -> dict[str, Any]:
-        """Everything but the directions as it stands in the file: values JSON knows, texts cleaned for display."""
+        """Collect what stands beside the directions in the file: JSON types only, texts cleaned for display."""
         known = {key: getattr(self, key) for key in METADATA_FIELDS}
-        known |= {key: shown(known[key], key) for key in TEXTS}
+        known |= {key: display_text(known[key], key) for key in TEXT_LIMITS}
         known |= {"format_version": FORMAT_VERSION, "hidden_size": self.hidden_size}
-        return plain(known | {key: value for key, value in self.extra.items() if key not in known})
+        return json_copy(known | {key: value for key, value in self.extra.items() if key not in known})
 
     def to_bytes(self) -> bytes:
-        """The vector file's content. Raises SteeringError for metadata that could not be read again."""
-        data = pack(self.directions, self.metadata())
+        """Make the vector file's content; raise SteeringError for metadata that could not be read again."""
+        data = serialize(self.directions, self.metadata())
         self.from_bytes(data, f"Vector {self.name!r}")
         return data
 
@@ -194,7 +223,7 @@ class SteeringVector:
     def from_bytes(cls, data: bytes, source: str) -> Self:
         """Read a vector file's content; `source` names it in the SteeringError raised for anything unsound."""
         try:
-            directions, metadata = unpack(data)
+            directions, metadata = deserialize(data)
             known = {key: metadata.pop(key) for key in METADATA_FIELDS if key in metadata}
             width = metadata.pop("hidden_size", None)
             del metadata["format_version"]
@@ -202,39 +231,24 @@ class SteeringVector:
             if width not in (None, vector.hidden_size):
                 raise SteeringError(f"its metadata says hidden size {width}, its tensors say {vector.hidden_size}.")
         except SteeringError as error:
-            raise SteeringError(f"{visible(source)}: {error}") from error
+            raise SteeringError(f"{printable(source)}: {error}") from error
         return vector
 
     def save(self, path: str | Path) -> Path:
-        """Write the vector file; whole or not at all. Raises SteeringError for another suffix or a failing disk."""
+        """Write the vector file, atomically, and return its path; SteeringError for another suffix or a full disk."""
         path = Path(path)
         if path.suffix != SUFFIX:
             raise SteeringError(f"{path.name}: a vector file ends in {SUFFIX}; name it {path.stem}{SUFFIX}.")
-        write_whole(path, self.to_bytes())
+        write_atomically(path, self.to_bytes())
         return path
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
-        """Read a vector file. Raises SteeringError, naming the file and what is wrong with it, for anything unsound."""
+        """Read a vector file; raise SteeringError, naming the file and what is wrong with it, for anything unsound."""
         return cls.from_bytes(read_limited(path, MAX_FILE_BYTES), Path(path).name)
 
 
 METADATA_FIELDS = tuple(f.name for f in fields(SteeringVector) if f.name not in ("directions", "extra"))
-
-
-def slug_of(name: str) -> str:
-    """A file name that is safe everywhere: a-z, 0-9 and single hyphens, at most 60 characters, never empty.
-
-    Accents are dropped (ü becomes u); where other scripts or emoji are, a digest of the name keeps two names apart.
-    """
-    letters = unicodedata.normalize("NFKD", name.casefold())
-    slug = re.sub(r"[^a-z0-9]+", "-", "".join(c for c in letters if not unicodedata.combining(c))).strip("-")
-    lost = any(not c.isascii() and not c.isspace() and not unicodedata.combining(c) for c in letters)
-    if name and (lost or not slug):
-        digest = hashlib.sha256(name.encode("utf-8", "replace")).hexdigest()[:6]
-        slug = f"{slug[:53].strip('-') or 'vector'}-{digest}"
-    slug = slug[:60].strip("-") or "vector"
-    return f"{slug}-vector" if slug in RESERVED else slug
 
 
 def _checked_direction(layer: int, direction: Tensor) -> Tensor:
@@ -250,7 +264,7 @@ def _checked_direction(layer: int, direction: Tensor) -> Tensor:
 
 
 def _weighted_sum(terms: Sequence[tuple[SteeringVector, float]], sign: str = "") -> SteeringVector:
-    """One or two vectors, weighted and added. The terms are remembered; measurements are not, they no longer hold."""
+    """Add one or two vectors, weighted. `method` records the terms; measurements, no longer true, are dropped."""
     vectors = [vector for vector, _ in terms]
     first, last = vectors[0], vectors[-1]
     if first.hidden_size != last.hidden_size:
@@ -262,25 +276,21 @@ def _weighted_sum(terms: Sequence[tuple[SteeringVector, float]], sign: str = "")
     for vector, weight in terms:
         for k, d in vector.directions.items():
             directions[k] = directions[k] + weight * d if k in directions else weight * d
-    kept = ("behavior", "model_id", "model_fingerprint", "licence")
+    shared = ("behavior", "model_id", "model_fingerprint", "licence")
     names = [vector.name or "unnamed" for vector in vectors]
     return SteeringVector(
         directions,
         name=f" {sign} ".join(names) if sign else f"{names[0]} x {terms[0][1]:g}",
         method={"name": "sum", "of": [part for vector, weight in terms for part in _parts(vector, weight)]},
-        **{key: getattr(first, key) for key in kept if getattr(first, key) == getattr(last, key)},
+        **{key: getattr(first, key) for key in shared if getattr(first, key) == getattr(last, key)},
     )
 
 
 def _parts(vector: SteeringVector, weight: float) -> list[dict[str, Any]]:
-    """What the vector is the sum of, times `weight`; a sum of sums is one flat sum."""
+    """List the terms that the vector is the sum of, times `weight`; a sum of sums becomes one flat sum."""
     of = vector.method.get("of")
-    sound = isinstance(of, list) and all(isinstance(p, dict) and isinstance(p.get("multiplier"), float) for p in of)
+    terms = of if isinstance(of, list) else []
+    sound = terms and all(isinstance(p, dict) and isinstance(p.get("multiplier"), float) for p in terms)
     if vector.method.get("name") == "sum" and sound:
-        return [part | {"multiplier": part["multiplier"] * weight} for part in of]
+        return [part | {"multiplier": part["multiplier"] * weight} for part in terms]
     return [{"name": vector.name, "multiplier": weight, "method": vector.method, "pairs": vector.pairs}]
-
-
-@cache
-def _library_versions() -> tuple[tuple[str, str], ...]:
-    return (("steering", __version__), ("torch", str(torch.__version__)), ("transformers", version("transformers")))

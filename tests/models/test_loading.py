@@ -2,11 +2,13 @@
 
 import json
 import shutil
+import warnings
 
 import pytest
 import torch
 from torch import nn
 from transformers import AutoModelForCausalLM
+from transformers.utils import logging as transformers_logging
 
 from steering.errors import SteeringError
 from steering.models.blocks import find_blocks
@@ -260,3 +262,20 @@ def test_running_out_of_memory_is_told(folder, monkeypatch):
     with pytest.raises(SteeringError, match="out of memory") as error:
         load_model(str(folder))
     assert one_sentence(error)
+
+
+def test_loading_prints_no_deprecation_warning(folder, monkeypatch, capfd):
+    original = AutoModelForCausalLM.from_pretrained
+
+    def warning(*args, **options):
+        warnings.warn("`torch_dtype` is deprecated! Use `dtype` instead!", FutureWarning, stacklevel=2)
+        transformers_logging.get_logger("transformers").warning("`torch_dtype` is deprecated!")
+        return original(*args, **options)
+
+    monkeypatch.setattr(AutoModelForCausalLM, "from_pretrained", warning)
+    before = transformers_logging.get_verbosity()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        load_model(folder)
+    assert "deprecated" not in "".join(capfd.readouterr())
+    assert transformers_logging.get_verbosity() == before

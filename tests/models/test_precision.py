@@ -1,6 +1,7 @@
 """Half precision, quantised, GGUF and spread weights: all train and answer as their ordinary twin does."""
 
 import gc
+import math
 import sys
 
 import gguf
@@ -14,7 +15,7 @@ from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 import steering
 from steering.errors import SteeringError
 from steering.models.loading import load_model, wrap_model
-from steering.models.precision import named_weights
+from steering.models.precision import logits_agree, named_weights
 from steering.pairs.tokenization import encode_pairs
 from steering.scoring.scorer import PairScorer
 from tests.tiny_models import tiny_model, tokenizer, write_gguf
@@ -345,3 +346,17 @@ def test_a_quantised_model_loaded_elsewhere_can_be_wrapped(folder, pairs):
     wrapped = wrap_model(network, tokenizer(), name="mine")
     wanted = load_model(folder, quantization="4bit")
     assert alike(trained(wrapped, pairs)[0], trained(wanted, pairs)[0])
+
+
+@pytest.mark.parametrize(
+    ("dtype", "rounding", "fault"),
+    [(torch.float32, 2e-5, 0.7), (torch.bfloat16, 0.23, 0.7), (torch.float16, 0.02, 0.7), (torch.float64, 1e-9, 0.7)],
+)
+def test_logits_that_differ_by_rounding_agree_and_others_do_not(dtype, rounding, fault):
+    want = torch.randn(3, 50, generator=torch.Generator().manual_seed(0))
+    nudge = torch.zeros(3, 50)
+    nudge[1, 7] = want.std()
+    assert logits_agree(want + rounding * nudge, want, dtype)
+    assert not logits_agree(want + fault * nudge, want, dtype)
+    assert not logits_agree(want * math.nan, want, dtype)
+    assert not logits_agree(want[:2], want, dtype)

@@ -117,6 +117,57 @@ def test_a_name_with_a_slash_is_a_name(library):
     assert library.get("Love/Hate").name == "love/hate"
 
 
+def test_an_entry_is_looked_up_by_its_slug_without_listing_the_folders(library, monkeypatch):
+    library.add(vector("zebra"))
+    listed = {entry.slug: entry for entry in library.entries()}
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "glob", lambda *_: pytest.fail("listed a folder"))
+        assert library.entry("cheerful") == listed["cheerful"] and library.entry("cheerful").shipped
+        assert library.entry("zebra").vector is listed["zebra"].vector and not library.entry("zebra").shipped
+        assert library.get("zebra") is listed["zebra"].vector
+        assert library.setting({"zebra": 1.5}) == {listed["zebra"].vector: 1.5}
+
+
+def test_a_look_up_by_slug_sees_what_changed_on_disk(library):
+    library.entries()
+    with pytest.raises(SteeringError, match="There is no vector 'late' on the shelf"):
+        library.entry("late")
+    vector("Late", 1.0).save(library.own / "late.safetensors")
+    assert library.entry("late").vector.directions[1][0] == 1.0
+    vector("Late", 22.0).save(library.own / "late.safetensors")
+    assert library.entry("late").vector.directions[1][0] == 22.0
+    vector("Mine", 7.0).save(library.own / "cheerful.safetensors")  # hides the shipped one
+    assert library.entry("cheerful").vector.name == library.get("cheerful").name == "Mine"
+    (library.own / "cheerful.safetensors").unlink()
+    assert library.entry("cheerful").vector.name == library.get("cheerful").name == "Cheerful"
+    (library.own / "late.safetensors").write_bytes(b"1")
+    with pytest.raises(SteeringError, match="late.safetensors: not a safetensors file"):
+        library.entry("late")
+
+
+@pytest.mark.parametrize("slug", ["", "..", "../secret", "secret/../cheerful", "/etc/passwd", "x\0y"])
+def test_a_slug_from_outside_never_leaves_the_shelf(library, tmp_path, slug):
+    vector("secret").save(tmp_path / "secret.safetensors")
+    with pytest.raises(SteeringError, match="There is no vector"):
+        library.entry(slug)
+
+
+def test_those_that_fit_a_model(library):
+    SteeringVector({1: torch.ones(3)}, name="wide").save(library.own / "wide.safetensors")
+    SteeringVector({5: torch.ones(2)}, name="deep").save(library.own / "deep.safetensors")
+    assert [entry.slug for entry in library.fitting(2, 2)] == ["angry", "cheerful"]
+    assert [entry.slug for entry in library.fitting(2, 6)] == ["angry", "cheerful", "deep"]
+    assert [entry.slug for entry in library.fitting(3, 2)] == ["wide"]
+
+
+def test_a_setting_of_slugs(library):
+    setting = library.setting({"cheerful": 1.5, "angry": -1.0})
+    assert {v.name: multiplier for v, multiplier in setting.items()} == {"Cheerful": 1.5, "Angry": -1.0}
+    assert library.setting({}) == {}
+    with pytest.raises(SteeringError, match="The vector 'gone' is no longer on the shelf; reload the page."):
+        library.setting({"cheerful": 1.0, "gone": 1.0})
+
+
 def test_a_file_is_found_by_its_path(library, tmp_path, monkeypatch):
     path = vector("elsewhere").save(tmp_path / "files" / "e.safetensors")
     torch.save(torch.ones(2), tmp_path / "files" / "layer3.pt")
@@ -185,18 +236,6 @@ def test_any_name_can_be_added_many_times(library, name):
 
 def test_names_in_other_scripts_do_not_collide(library):
     assert [library.add(vector(name)).vector.name for name in ("快乐", "悲伤", "🙂")] == ["快乐", "悲伤", "🙂"]
-
-
-def test_replacing(library):
-    first = library.add(vector("Formal", 1.0))
-    second = library.add(vector("FORMAL", 7.0), replace=True)
-    assert (
-        second.path == first.path
-        and second.vector.directions[1][0] == 7.0
-        and files(library.own) == ["formal.safetensors"]
-    )
-    assert library.add(vector("cheerful"), replace=True).slug == "cheerful-2"  # shipped ones stay
-    assert library.add(vector("Formal?"), replace=True).slug == "formal-2"  # another name, though the same slug
 
 
 def test_a_broken_file_is_not_overwritten(library):

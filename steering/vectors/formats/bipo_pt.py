@@ -14,15 +14,17 @@ import torch
 from torch import Tensor
 
 from steering.errors import SteeringError
+from steering.vectors.formats.registry import Format
 from steering.vectors.native_file import read_limited
 from steering.vectors.vector import FLOATS, SteeringVector
 
 MAX_BYTES = 2_000_000
-"""Of the file, unpacked. The widest model's direction is a tenth of it, and a pickle can take 60 times its size."""
+"""Of the file, unpacked. A float32 direction of width 16,384 (Llama-3.1-405B) takes 66 kB; unpickling
+can take 60 times the file's size in memory."""
 
 
 def read_bipo(path: str | Path, *, layer: int | None = None, name: str | None = None) -> SteeringVector:
-    """Read a `.pt` vector; without `layer` it is taken from the file's name (`..._layer15.pt`).
+    """Read a `.pt` vector; without `layer`, the layer is taken from the file's name (`..._layer15.pt`).
 
     Raises SteeringError if neither says the layer, or the file holds anything but one bare tensor [hidden_size].
     """
@@ -40,6 +42,7 @@ def read_bipo(path: str | Path, *, layer: int | None = None, name: str | None = 
 
 
 def _bare_tensor(path: Path) -> Tensor:
+    """Load the file's one tensor [hidden_size], of any float type, running none of its code."""
     data = read_limited(path, MAX_BYTES)
     if len(data) > MAX_BYTES or _unpacked_size(data) > MAX_BYTES:
         raise SteeringError(f"{path.name}: larger than {MAX_BYTES // 10**6} MB, so it is no single direction.")
@@ -49,9 +52,9 @@ def _bare_tensor(path: Path) -> Tensor:
         raise SteeringError(
             f"{path.name}: damaged, or holds more than a plain tensor (such as code), so nothing was run or taken."
         ) from error
-    except Exception as error:  # torch.load lets almost anything escape on a damaged file
+    except Exception as error:  # torch.load raises almost anything on a damaged file
         raise SteeringError(f"{path.name}: not a sound .pt file; export or download it anew.") from error
-    if not isinstance(content, Tensor) or content.is_nested:  # whose shape nobody may ask for
+    if not isinstance(content, Tensor) or content.is_nested:  # asking a nested tensor for its shape raises
         kind = "nested tensor" if isinstance(content, Tensor) else type(content).__name__
         raise SteeringError(f"{path.name}: holds a {kind}; a BiPO vector file is one bare tensor.")
     # A few bytes can describe a tensor of any size (stride 0, no storage), so nothing is computed before this.
@@ -63,9 +66,12 @@ def _bare_tensor(path: Path) -> Tensor:
 
 
 def _unpacked_size(data: bytes) -> int:
-    """Bytes of what the zip in `data` holds, unpacked; 0 if it is none (files from before PyTorch 1.6)."""
+    """Sum the unpacked sizes in bytes of the zip archive `data`; 0 if it is none (files from before PyTorch 1.6)."""
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             return sum(item.file_size for item in archive.infolist())
-    except Exception:  # zipfile, too, lets almost anything escape; torch.load will say what is wrong
+    except Exception:  # noqa: BLE001 - on a damaged archive zipfile raises almost anything; torch.load says what is wrong
         return 0
+
+
+FORMAT = Format("bipo", "BiPO, .pt", (".pt", ".pth"), read=read_bipo, says_layer=False)

@@ -1,11 +1,53 @@
-"""Reading and writing vector files of any kind."""
+"""Reading and writing vector files of any format, also of other packages."""
+
+import json
+import logging
 
 import pytest
 import torch
 
+from steering.cli.main import main
 from steering.errors import SteeringError
-from steering.vectors.formats import EXPORT_FORMATS, read_any, write
+from steering.vectors.formats import Format, format_named, formats, read_any, registry, suffixes, write
 from steering.vectors.vector import SteeringVector
+
+
+def read_text(path, *, layer, name):
+    number, *values = path.read_text().split()
+    return SteeringVector({int(number): torch.tensor([float(v) for v in values])}, name=name or path.stem)
+
+
+def write_text(vector, path):
+    (layer,) = vector.layers
+    path.write_text(" ".join(map(str, [layer, *vector.directions[layer].tolist()])))
+
+
+TEXT = Format("text", "Numbers in a text file", (".txt", ".vec"), read_text, write_text)
+
+
+class EntryPoint:
+    """What `importlib.metadata` hands out for a package's entry point."""
+
+    def __init__(self, loaded):
+        self.name, self.value, self.loaded = "theirs", "their_package:FORMAT", loaded
+
+    def load(self):
+        if isinstance(self.loaded, Exception):
+            raise self.loaded
+        return self.loaded
+
+
+@pytest.fixture
+def installed(monkeypatch):
+    """Make the registry see these entry points, as if their packages were installed."""
+
+    def install(*loaded):
+        monkeypatch.setattr(registry, "entry_points", lambda group: [EntryPoint(each) for each in loaded])
+        formats.cache_clear()
+
+    yield install
+    monkeypatch.undo()
+    formats.cache_clear()
 
 
 def test_the_suffix_decides(tmp_path):
@@ -43,12 +85,65 @@ def test_no_such_file(tmp_path):
         read_any(tmp_path / "a.safetensors")
 
 
-@pytest.mark.parametrize("format", EXPORT_FORMATS)
+@pytest.mark.parametrize("format", [f for f in formats().values() if f.read and f.write], ids=lambda f: f.name)
 def test_what_is_written_can_be_read(tmp_path, format):
-    path = write(SteeringVector({2: torch.ones(3)}, name="formal"), tmp_path / f"a.{format}", format)
+    path = write(SteeringVector({2: torch.ones(3)}, name="formal"), tmp_path / f"a{format.suffixes[0]}", format.name)
     assert read_any(path).directions[2].tolist() == [1.0, 1.0, 1.0]
 
 
 def test_an_unknown_format(tmp_path):
     with pytest.raises(SteeringError, match="There is no format 'gguf2'; choose one of: safetensors"):
         write(SteeringVector({2: torch.ones(3)}), tmp_path / "a.gguf", "gguf2")
+
+
+def test_ours_come_first():
+    assert list(formats())[:2] == ["safetensors", "bipo"] and format_named("bipo").says_layer is False
+    assert suffixes(readable=True)[:3] == (".safetensors", ".pt", ".pth")
+    assert ".pt" not in suffixes(writable=True) and set(suffixes()) >= set(suffixes(readable=True))
+
+
+def test_a_format_that_can_only_be_read(tmp_path):
+    with pytest.raises(SteeringError, match="Format 'bipo' can be read, not written; choose one of: safetensors"):
+        write(SteeringVector({2: torch.ones(3)}), tmp_path / "a.pt", "bipo")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_another_suffix_than_the_formats(tmp_path, installed):
+    installed(TEXT)
+    message = "a.csv: a vector file of format 'text' ends in .txt or .vec; name it a.txt."
+    with pytest.raises(SteeringError, match=message):
+        write(SteeringVector({2: torch.ones(3)}), tmp_path / "a.csv", "text")
+
+
+def test_a_format_of_another_package(tmp_path, installed):
+    installed(TEXT)
+    assert list(formats()) == ["safetensors", "bipo", "text"]
+    assert suffixes(readable=True) == (".safetensors", ".pt", ".pth", ".txt", ".vec")
+    path = write(SteeringVector({2: torch.tensor([0.5, -1.0])}, name="formal"), tmp_path / "a.vec", "text")
+    assert path.read_text() == "2 0.5 -1.0"
+    assert read_any(path).directions[2].tolist() == [0.5, -1.0] and read_any(path, name="mine").name == "mine"
+    with pytest.raises(SteeringError, match="ends in one of .safetensors, .pt, .pth, .txt, .vec"):
+        read_any(tmp_path / "a.bin")
+    for lost in (tmp_path / "none.txt", tmp_path):
+        with pytest.raises(SteeringError, match="cannot be (read|written)|cannot read this kind"):
+            read_any(lost)
+    with pytest.raises(SteeringError, match="a.txt: cannot be written"):
+        write(SteeringVector({2: torch.ones(3)}), tmp_path / "no such folder" / "a.txt", "text")
+
+
+def test_a_format_of_another_package_on_the_command_line(tmp_path, installed, own_shelf, capsys):
+    installed(TEXT)
+    source = SteeringVector({2: torch.tensor([0.5, -1.0])}, name="formal").save(tmp_path / "formal.safetensors")
+    assert main(["export", str(source), "--format", "text", "--output", str(tmp_path / "out.txt"), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"path": str(tmp_path / "out.txt"), "format": "text"}
+    assert main(["import", str(tmp_path / "out.txt"), "--name", "theirs", "--json"]) == 0
+    entry = json.loads(capsys.readouterr().out)
+    assert entry["slug"] == "theirs" and read_any(entry["path"]).directions[2].tolist() == [0.5, -1.0]
+
+
+@pytest.mark.parametrize("broken", [ImportError("no module named their_package"), "not a format", TEXT])
+def test_a_broken_entry_point_is_logged_and_left_out(installed, caplog, broken):
+    installed(TEXT, broken)  # the second of two formats with one name is left out, too
+    with caplog.at_level(logging.WARNING):
+        assert list(formats()) == ["safetensors", "bipo", "text"]
+    assert "their_package:FORMAT" in caplog.text and "left out" in caplog.text
