@@ -7,6 +7,7 @@ import gradio as gr
 from steering.errors import SteeringError
 from steering.interface.answer_cards import MOST_TURNS, cards_of, message, read_turns
 from steering.interface.app_state import AppState
+from steering.interface.html_component import page_function
 
 SKIP = gr.skip()
 
@@ -14,9 +15,12 @@ SKIP = gr.skip()
 def wire_conversation(
     app: AppState, columns: gr.HTML, prompt: gr.Textbox, follow: gr.Button, begin: gr.Button, hidden: dict[str, Any]
 ) -> None:
-    """Make the buttons work: `follow` keeps the answers, `begin` forgets them, the panel's own edit goes back."""
+    """Wire the buttons: `follow` keeps the answers, `begin` forgets them, the panel's own edit goes back.
 
-    def go_on(shown: Any, request: gr.Request) -> tuple[Any, ...]:
+    `hidden` are the options of gradio events that belong to the page alone.
+    """
+
+    def follow_up(shown: Any, request: gr.Request) -> tuple[Any, ...]:
         """Keep these answers as the conversation so far and wait for the next prompt."""
         app.runs.begin(request)  # what is still being written would bring the old answers back
         try:
@@ -36,6 +40,7 @@ def wire_conversation(
         )
 
     def forget(request: gr.Request) -> tuple[Any, ...]:
+        """Start over: no turns, no answers."""
         app.runs.begin(request)
         return message("A new conversation: write a prompt."), gr.update(visible=False)
 
@@ -47,11 +52,11 @@ def wire_conversation(
             place = range(len(turns))[int(shown["edit"])]
         except (SteeringError, LookupError, TypeError, ValueError, OverflowError):
             return SKIP, SKIP, SKIP
-        left = turns[:place]
-        told = message("Change the prompt and send it: the conversation goes on from here.", turns=left)
-        return told, turns[place]["user"], gr.update(visible=bool(left))
+        earlier = turns[:place]
+        panel = message("Change the prompt and send it: the conversation goes on from here.", turns=earlier)
+        return panel, turns[place]["user"], gr.update(visible=bool(earlier))
 
-    focus = "() => document.querySelector('#prompt textarea').focus()"
-    follow.click(go_on, columns, [columns, prompt, begin], queue=False, **hidden).then(fn=None, js=focus)
+    focus = page_function("focusPrompt")
+    follow.click(follow_up, columns, [columns, prompt, begin], queue=False, **hidden).then(fn=None, js=focus)
     begin.click(forget, None, [columns, begin], queue=False, **hidden).then(fn=None, js=focus)
     columns.edit(edit, columns, [columns, prompt, begin], queue=False, **hidden).then(fn=None, js=focus)

@@ -1,4 +1,4 @@
-"""The answers on the page, as text to take along: Python, a command, Markdown, JSON."""
+"""The answers on the page, exported as text: Python, a command, Markdown, JSON."""
 
 import json
 from typing import Any
@@ -26,17 +26,17 @@ FORMS = {
 }
 
 
-def taken_along(model: str, shown: Any, form: str) -> gr.Code:
-    """The answers now shown, in one of `FORMS`; in words what is wrong if there are none."""
-    told, language = FORMS.get(form, FORMS["Python"])
+def export_run(model: str, shown: Any, form: str) -> gr.Code:
+    """Write the answers now shown in one of `FORMS`; a sentence that says what is wrong if there are none."""
+    write, language = FORMS.get(form, FORMS["Python"])
     try:
-        return gr.Code(told(record_of(model, shown)), language=language)
+        return gr.Code(write(record_of(model, shown)), language=language)
     except SteeringError as error:
         return gr.Code(str(error), language=None)
 
 
 def record_of(model: str, shown: Any) -> Record:
-    """The answers that a browser shows, as a record; SteeringError if there are none, or something unsound."""
+    """Read the answers that a browser shows as a record; SteeringError if there are none, or something unsound."""
     if not isinstance(shown, dict) or not isinstance(shown.get("run"), dict) or not shown.get("columns"):
         raise SteeringError("There are no answers to take along yet.")
     turns = read_turns(shown)
@@ -51,5 +51,5 @@ def record_of(model: str, shown: Any) -> Record:
         for id, card in cards_of(shown).items()
     ]
     run = {name: shown["run"].get(name) for name in ("system", "weights", "sampling")}
-    known = {"format": FORMAT, "version": VERSION, "model": model, "prompt": shown.get("asked"), "columns": columns}
-    return from_json(json.dumps(known | run))
+    record = {"format": FORMAT, "version": VERSION, "model": model, "prompt": shown.get("asked"), "columns": columns}
+    return from_json(json.dumps(record | run))
