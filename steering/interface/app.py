@@ -17,7 +17,7 @@ from steering.interface.vectors import tab as vectors
 from steering.models.loading import LanguageModel
 from steering.vectors.library import Library
 
-MAX_UPLOAD = "100mb"  # a pairs file of a million short rows
+MAX_UPLOAD = "100mb"  # what `pairs.readers.MAX_BYTES` allows a file of pairs
 MAX_WAITING = 32  # visitors who may wait in each queue before the page says it is full
 
 HELP = """

@@ -26,7 +26,7 @@ from tests.chromium import CHROMIUM_FLAGS, chromium
 WATCH = """
 () => {
   window.moves = []; window.drawn = [];
-  document.addEventListener('steering:drag', (event) => {
+  document.addEventListener('steering:slider-moved', (event) => {
     if (event.detail.live) moves.push([performance.now(), JSON.stringify(event.detail.multipliers)]);
   });
   const shows = document.querySelector('[data-shows]');
