@@ -16,9 +16,9 @@ from steering.interface.playground.sliders import slider_widget
 from steering.interface.playground.url_state import control_defaults
 
 HINTS = """
-<div class="hints-body"><b>New here?</b> 1. Drag a slider. 2. Watch the <b>first word</b> change while you drag.
-3. Let go and read the answers; then drag again: the last column flips through them at once.
-<button type="button" class="hints-close">Got it</button></div>
+<div class="hints-body"><button type="button" class="hints-close">Got it</button><b>New here?</b> 1. Drag a slider.
+2. Watch the <b>first word</b> change while you drag. 3. Let go and read the answers; then drag again: the last column
+flips through them at once.</div>
 """
 
 
