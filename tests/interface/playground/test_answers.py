@@ -1,8 +1,12 @@
 """What a Generate decodes, and what it takes from the cache: the values of the columns panel, without a browser."""
 
+from functools import partial
+from types import SimpleNamespace
+
 import pytest
 
 from steering.errors import SteeringError
+from steering.generation.results import Column, TokenChance
 from steering.interface.answer_cards import history, message, read_turns, throttled
 from steering.interface.app_state import AppState
 from steering.interface.playground.answers import answer, columns_of, waiting
@@ -18,9 +22,38 @@ NAMES = {"a": "A", "b": "B"}
 SAMPLING = {"tokens": 8, "penalty": 1.5, "strip": False}
 
 
+class CountingApp(AppState):
+    """Notes in `decoded` how many columns each request decodes; `stream`, if set, answers in the server's place."""
+
+    decoded: list[int] = []
+    stream = None
+
+    def decode_server(self, weights):
+        server = super().decode_server(weights)
+        return SimpleNamespace(stream=partial(self._counted, self.stream or server.stream))
+
+    def _counted(self, stream, prompt, columns, **options):
+        self.decoded.append(len(columns))
+        return stream(prompt, columns, **options)
+
+
+def traced(setting, words):
+    """A finished column of these words, each as likely as not."""
+    chances = tuple(TokenChance(word, 0.5, 0.5) for word in words)
+    return Column(setting, "".join(words), len(words), finished=True, seconds=1.0, trace=chances)
+
+
+def looping_column(setting):
+    return traced(setting, [" no", " more", " of", " that"] * 10)
+
+
+def sound(setting):
+    return traced(setting, [f" word{number}" for number in range(40)])
+
+
 @pytest.fixture
 def app(tmp_path):
-    app = AppState(tiny_model(), Library(own=tmp_path / "shelf", shipped=tmp_path / "none"))
+    app = CountingApp(tiny_model(), Library(own=tmp_path / "shelf", shipped=tmp_path / "none"))
     for number, name in enumerate(NAMES.values()):
         app.library.add(vector(1, seed=number, name=name))
     return app
@@ -60,15 +93,8 @@ def test_which_columns_are_wanted():
         columns_of(SliderPanel(), "sweep", {})
 
 
-def test_a_change_writes_only_what_is_not_there(app, monkeypatch):
-    asked = []
-    stream = type(app.decode_server("float16")).stream
-
-    def counted(server, prompt, columns, **options):
-        asked.append(len(columns))
-        return stream(server, prompt, columns, **options)
-
-    monkeypatch.setattr(type(app.decode_server("float16")), "stream", counted)
+def test_a_change_writes_only_what_is_not_there(app):
+    asked = app.decoded = []
     first = values_of(app, SliderPanel({"a": 2.0}))[-1]
     assert titles(first) == ["baseline", "A +2", "A -2"] and asked == [3]
     second = values_of(app, SliderPanel({"a": 3.0}), first)[-1]
@@ -110,15 +136,14 @@ def test_words_are_traced_only_if_they_are_to_be_marked(app):
     assert all(card["pieces"] is None and "perplexity" not in card["foot"] for card in plain)
 
 
-def test_a_broken_column_is_told_with_where_it_was_sound(app, monkeypatch):
-    from steering.evaluation.fluency import Fluency
-    from steering.interface import answer_cards
+def test_a_broken_column_says_where_it_was_sound(app):
+    def looping(prompt, columns, **options):
+        """Answers that repeat themselves above multiplier 1, in place of the model's."""
+        yield [
+            looping_column(setting) if max(setting.values(), default=0) > 1 else sound(setting) for setting in columns
+        ]
 
-    def judged(column, baseline=None):
-        (multiplier,) = column.setting.values() or (0.0,)
-        return Fluency(1.0, 0.0, 1.0, "repeats itself" if multiplier > 1 else "")
-
-    monkeypatch.setattr(answer_cards, "fluency", judged)
+    app.stream = looping
     value = values_of(app, SliderPanel({"a": 2.0}, active="a"), strip=True)[-1]
     assert [card["warning"] for card in value["columns"]] == [
         "",
