@@ -58,7 +58,7 @@ class ColumnSpec:
 
 
 def answer(
-    app: AppState, panel: SliderPanel, controls: Controls, shown: Any, run: Run, *, fresh: bool
+    app: AppState, panel: SliderPanel, controls: Controls, answers_value: Any, run: Run, *, fresh: bool
 ) -> Iterator[dict[str, Any]]:
     """Yield values of the columns panel, the first at once, until all answers are there.
 
@@ -66,8 +66,8 @@ def answer(
         app: the model and the shelf.
         panel: the sliders.
         controls: the other controls.
-        shown: the columns panel's present value, as the browser sent it; columns it has of the same prompt, setting
-            and sampling are not decoded again, unless `fresh`.
+        answers_value: the columns panel's present value, as the browser sent it; columns it has of the same prompt,
+            setting and sampling are not decoded again, unless `fresh`.
         run: asked between tokens whether to go on.
         fresh: whether to decode every column again.
 
@@ -75,14 +75,14 @@ def answer(
     """
     names = names_of(fitting(app))
     specs = columns_of(panel, controls.mode, names)
-    writer = _PanelWriter(app, controls, read_turns(shown), run, specs)
-    cached = {} if fresh else writer.cached_cards(shown)
+    writer = _PanelWriter(app, controls, read_turns(answers_value), run, specs)
+    cached = {} if fresh else writer.cached_cards(answers_value)
     active = panel.active if panel.active in names else next(iter(panel.multipliers), "")
     others = {slug: m for slug, m in panel.multipliers.items() if slug != active}
     strip = _Strip(active, names.get(active, ""), panel.multipliers.get(active, 0.0), others)
     with_strip = controls.strip and active in names and controls.mode != SWEEP
     if with_strip and cached:
-        writer.reuse_strip(shown.get("strip"), strip)
+        writer.reuse_strip(answers_value.get("strip"), strip)
     yield from writer.write_columns(cached)
     if with_strip and not run.over():
         yield from writer.write_strip(strip, cached)
@@ -147,13 +147,13 @@ class _PanelWriter:
         run_of = {"system": controls.system, "weights": controls.weights, "sampling": vars(controls.sampling)}
         self.value = message(turns=turns, asked=controls.prompt, marks=controls.marks, key=self.key, run=run_of)
 
-    def cached_cards(self, shown: Any) -> dict[str, Card]:
+    def cached_cards(self, answers_value: Any) -> dict[str, Card]:
         """The finished cards that the browser has of this prompt and sampling, by `_card_key`."""
-        if not isinstance(shown, dict) or shown.get("key") != self.key:
+        if not isinstance(answers_value, dict) or answers_value.get("key") != self.key:
             return {}
-        strip = shown.get("strip")
+        strip = answers_value.get("strip")
         stops = strip.get("stops") if isinstance(strip, dict) else None
-        cards = [*cards_of(shown).values(), *(filter(is_card, stops) if isinstance(stops, list) else ())]
+        cards = [*cards_of(answers_value).values(), *(filter(is_card, stops) if isinstance(stops, list) else ())]
         return {
             self._card_key(card["id"], card["multipliers"]): card
             for card in cards
@@ -236,8 +236,8 @@ class _PanelWriter:
         }
 
     def _with_strip(self, strip: _Strip, stops: list[Card], *, ended: bool) -> dict[str, Any]:
-        shown = {"slug": strip.slug, "name": strip.name, "multiplier": strip.multiplier, "key": self._strip_key(strip)}
-        self.value = {**self.value, "strip": {**shown, "stops": list(stops), "ended": ended}, "note": ""}
+        value = {"slug": strip.slug, "name": strip.name, "multiplier": strip.multiplier, "key": self._strip_key(strip)}
+        self.value = {**self.value, "strip": {**value, "stops": list(stops), "ended": ended}, "note": ""}
         return self.value
 
     def _warn_with_last_sound(self, strip: _Strip, stops: list[Card]) -> list[Card]:

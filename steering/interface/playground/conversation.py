@@ -20,19 +20,19 @@ def wire_conversation(
     `hidden` are the options of gradio events that belong to the page alone.
     """
 
-    def follow_up(shown: Any, request: gr.Request) -> tuple[Any, ...]:
+    def follow_up(answers_value: Any, request: gr.Request) -> tuple[Any, ...]:
         """Keep these answers as the conversation so far and wait for the next prompt."""
         app.runs.begin(request)  # what is still being written would bring the old answers back
         try:
-            turns = read_turns(shown)
+            turns = read_turns(answers_value)
         except SteeringError as error:
             return message(problem=str(error)), SKIP, SKIP
-        answers = {id: card["text"] for id, card in cards_of(shown).items() if card["text"]}
+        answers = {id: card["text"] for id, card in cards_of(answers_value).items() if card["text"]}
         if len(turns) >= MOST_TURNS:
-            return {**shown, "note": f"{MOST_TURNS} turns are the most; start over."}, SKIP, SKIP
+            return {**answers_value, "note": f"{MOST_TURNS} turns are the most; start over."}, SKIP, SKIP
         if not answers:
             return message(note="There is no answer to follow up yet.", turns=turns), SKIP, SKIP
-        turns.append({"user": str(shown.get("asked", "")), "answers": answers})
+        turns.append({"user": str(answers_value.get("asked", "")), "answers": answers})
         return (
             message("Write what comes next; every column goes on from its own answer.", turns=turns),
             "",
@@ -44,12 +44,12 @@ def wire_conversation(
         app.runs.begin(request)
         return message("A new conversation: write a prompt."), gr.update(visible=False)
 
-    def edit(shown: Any, request: gr.Request) -> tuple[Any, ...]:
+    def edit(answers_value: Any, request: gr.Request) -> tuple[Any, ...]:
         """Back to a past turn: its words in the prompt, the turns from there on forgotten."""
         app.runs.begin(request)
         try:
-            turns = read_turns(shown)
-            place = range(len(turns))[int(shown["edit"])]
+            turns = read_turns(answers_value)
+            place = range(len(turns))[int(answers_value["edit"])]
         except (SteeringError, LookupError, TypeError, ValueError, OverflowError):
             return SKIP, SKIP, SKIP
         earlier = turns[:place]

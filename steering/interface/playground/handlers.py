@@ -53,7 +53,7 @@ class Handlers:
     layout: Layout
 
     def write(
-        self, request: gr.Request | None, stamp: Any, sliders: Any, shown: Any, *control_values: Any
+        self, request: gr.Request | None, stamp: Any, sliders: Any, answers_value: Any, *control_values: Any
     ) -> Iterator[Updates]:
         """Decode the answers that are to be shown, as the browser has sliders, answers and controls.
 
@@ -61,7 +61,7 @@ class Handlers:
             request: tells visitors apart.
             stamp: see `Stamp`.
             sliders: the sliders' value.
-            shown: the columns panel's value.
+            answers_value: the columns panel's value.
             control_values: the controls' values, in the order of `Controls`.
         """
         columns, seed = self.layout.columns, self.layout.controls["seed"]
@@ -76,14 +76,14 @@ class Handlers:
         try:
             controls, panel = Controls.read(values), read_panel(sliders)
             updates = {seed: values["seed"]}  # with the first value of the columns
-            with closing(answer(self.app, panel, controls, shown, run, fresh=sent.fresh)) as panels:
+            with closing(answer(self.app, panel, controls, answers_value, run, fresh=sent.fresh)) as panels:
                 for value in panels:
                     yield {columns: value, **updates}
                     updates = {}
             if run.superseded():
                 yield {columns: SKIP}  # gradio sends a run's last value once more when it ends
         except SteeringError as error:
-            turns = shown.get("turns", []) if isinstance(shown, dict) else []
+            turns = answers_value.get("turns", []) if isinstance(answers_value, dict) else []
             yield {columns: message(problem=str(error), turns=turns)}
 
     def stop(self, request: gr.Request, stamp: Any) -> None:

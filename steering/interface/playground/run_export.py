@@ -26,30 +26,37 @@ FORMS = {
 }
 
 
-def export_run(model: str, shown: Any, form: str) -> gr.Code:
+def export_run(model: str, answers_value: Any, form: str) -> gr.Code:
     """Write the answers now shown in one of `FORMS`; a sentence that says what is wrong if there are none."""
     write, language = FORMS.get(form, FORMS["Python"])
     try:
-        return gr.Code(write(record_of(model, shown)), language=language)
+        return gr.Code(write(record_of(model, answers_value)), language=language)
     except SteeringError as error:
         return gr.Code(str(error), language=None)
 
 
-def record_of(model: str, shown: Any) -> Record:
+def record_of(model: str, answers_value: Any) -> Record:
     """Read the answers that a browser shows as a record; SteeringError if there are none, or something unsound."""
-    if not isinstance(shown, dict) or not isinstance(shown.get("run"), dict) or not shown.get("columns"):
+    run = answers_value.get("run") if isinstance(answers_value, dict) else None
+    if not isinstance(run, dict) or not answers_value.get("columns"):
         raise SteeringError("There are no answers to take along yet.")
-    turns = read_turns(shown)
-    fields = ("title", "text", "tokens", "fluency")
+    turns = read_turns(answers_value)
+    copied = ("title", "text", "tokens", "fluency")
     columns = [
         {
             "setting": card["multipliers"],
             "history": history(turns, id),
             "finished": card.get("done"),
-            **{field: card.get(field) for field in fields},
+            **{name: card.get(name) for name in copied},
         }
-        for id, card in cards_of(shown).items()
+        for id, card in cards_of(answers_value).items()
     ]
-    run = {name: shown["run"].get(name) for name in ("system", "weights", "sampling")}
-    record = {"format": FORMAT, "version": VERSION, "model": model, "prompt": shown.get("asked"), "columns": columns}
-    return from_json(json.dumps(record | run))
+    record = {
+        "format": FORMAT,
+        "version": VERSION,
+        "model": model,
+        "prompt": answers_value.get("asked"),
+        "columns": columns,
+        **{name: run.get(name) for name in ("system", "weights", "sampling")},
+    }
+    return from_json(json.dumps(record))

@@ -33,17 +33,17 @@ def build(app: AppState, page: gr.Blocks, play: Playground) -> None:
         with gr.Column(scale=2, min_width=320):
             message = gr.HTML(elem_id="shelf-message")
             undo = gr.Button("Undo the deletion", visible=False, size="sm", elem_id="undo-delete")
-            shown = gr.HTML(details(app, ""), elem_id="vector-details")
+            details_panel = gr.HTML(details(app, ""), elem_id="vector-details")
             with gr.Row():
                 file_of = str(first.path) if first else None
                 download = gr.DownloadButton("Download", elem_id="download-vector", value=file_of)
                 remove = gr.Button("Delete", variant="stop", elem_id="delete-vector")
 
     undo_token = gr.State(None)
-    layout = Layout(shelf, shown, message, download, undo, undo_token, play.sliders)
+    layout = Layout(shelf, details_panel, message, download, undo, undo_token, play.sliders)
     handlers = Handlers(app, layout)
     hidden: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
-    selected = [shelf, shown, download]
+    selected = [shelf, details_panel, download]
     changed = [*selected, message, play.sliders]
     shelf.select(handlers.show, shelf, selected, **hidden)
     bring.click(handlers.import_file, [file, layer, name, play.sliders], changed, **hidden)

@@ -59,10 +59,10 @@ def app(tmp_path):
     return app
 
 
-def values_of(app, panel, shown=None, *, fresh=False, run=None, **controls):
+def values_of(app, panel, answers_value=None, *, fresh=False, run=None, **controls):
     run = run or app.runs.begin(None)
     asked = Controls("Hello", **{**SAMPLING, **controls})
-    return list(answer(app, panel, asked, shown, run, fresh=fresh))
+    return list(answer(app, panel, asked, answers_value, run, fresh=fresh))
 
 
 def titles(value):
@@ -119,7 +119,7 @@ def test_the_strip_holds_the_whole_range_and_serves_the_columns(app):
         assert values_of(app, SliderPanel(stop["multipliers"]))[-1]["columns"][1]["text"] == stop["text"]
     moved = values_of(app, SliderPanel({"a": 2.25, "b": 1.0}, active="a"), value, strip=True)
     assert moved[0]["columns"][1]["text"] == strip["stops"][7]["text"]  # at once
-    assert all(shown["strip"]["key"] == strip["key"] for shown in moved)  # and it never goes away
+    assert all(later["strip"]["key"] == strip["key"] for later in moved)  # and it never goes away
     other = values_of(app, SliderPanel({"a": 2.25, "b": 2.0}, active="a"), value, strip=True)[-1]
     assert other["strip"]["key"] != strip["key"]
     assert values_of(app, panel, strip=True, mode="sweep")[-1]["strip"] is None
@@ -216,15 +216,15 @@ def test_unsound_controls_are_refused(field, sent, says):
 
 
 def test_what_the_page_shows_can_be_export_run(app):
-    shown = values_of(app, SliderPanel({"a": 2.0}))[-1]
-    record = record_of("some/model", shown)
+    answers_value = values_of(app, SliderPanel({"a": 2.0}))[-1]
+    record = record_of("some/model", answers_value)
     assert (record.prompt, record.model, record.weights) == ("Hello", "some/model", "float16")
     assert [column.setting for column in record.columns] == [{}, {"a": 2.0}, {"a": -2.0}]
     assert record.sampling == Controls("Hello", **SAMPLING).sampling
     assert all(column.text and column.fluency for column in record.columns)
     for form in FORMS:
-        assert "Hello" in export_run("some/model", shown, form).value
-    for nothing in (None, message(), {"columns": [3], "run": {}}, {**shown, "run": {"weights": 7}}):
+        assert "Hello" in export_run("some/model", answers_value, form).value
+    for nothing in (None, message(), {"columns": [3], "run": {}}, {**answers_value, "run": {"weights": 7}}):
         assert export_run("some/model", nothing, "JSON").value.endswith((".", "full, float16."))
 
 
@@ -237,16 +237,16 @@ HOSTILE = [
 ]
 
 
-@pytest.mark.parametrize("shown", HOSTILE)
-def test_an_unsound_panel_is_written_anew(app, shown):
+@pytest.mark.parametrize("answers_value", HOSTILE)
+def test_an_unsound_panel_is_decoded_again(app, answers_value):
     key = values_of(app, SliderPanel({"a": 2.0}))[-1]["key"]
-    shown = {**shown, "key": key, "run": {}}
-    value = values_of(app, SliderPanel({"a": 2.0}), shown, strip=True)[-1]
+    answers_value = {**answers_value, "key": key, "run": {}}
+    value = values_of(app, SliderPanel({"a": 2.0}), answers_value, strip=True)[-1]
     assert len(value["columns"]) == 3 and all(card["done"] for card in value["columns"])
-    assert export_run("m", shown, "JSON").value.endswith(".")
+    assert export_run("m", answers_value, "JSON").value.endswith(".")
 
 
-def test_a_vector_made_anew_under_its_name_is_written_anew(app):
+def test_a_vector_replaced_under_its_name_is_decoded_again(app):
     first = values_of(app, SliderPanel({"a": 2.0}))[-1]
     app.library.delete("a")
     app.library.add(vector(1, seed=9, name="A"))

@@ -32,11 +32,11 @@ def handlers(tmp_path):
         return Handlers(app, lay_out(app))
 
 
-def write(handlers, stamp=None, shown=None, request=None, sliders=None, **changes):
+def write(handlers, stamp=None, answers_value=None, request=None, sliders=None, **changes):
     controls = vars(Controls("Hello", tokens=8, strip=False)) | changes
     sliders = panel_value(handlers.app, SliderPanel({"one": 2.0})) if sliders is None else sliders
     stamp = stamp or {"fresh": False, "sent_at": 1.0}
-    return list(handlers.write(request or Visitor(), stamp, sliders, shown, *controls.values()))
+    return list(handlers.write(request or Visitor(), stamp, sliders, answers_value, *controls.values()))
 
 
 def columns_of(handlers, updates):
@@ -86,7 +86,7 @@ def test_an_unsound_stamp_is_an_update_sent_last(sent):
 )
 def test_bad_input_is_answered_with_a_sentence_and_keeps_the_conversation(handlers, changes, says):
     turns = [{"user": "Hi", "answers": {"setting": "Yes."}}]
-    value = columns_of(handlers, write(handlers, shown=message(turns=turns), **changes))
+    value = columns_of(handlers, write(handlers, answers_value=message(turns=turns), **changes))
     assert says in value["problem"] and value["turns"] == turns
 
 
