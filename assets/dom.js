@@ -12,5 +12,3 @@ const h = (tag, attributes = {}, ...children) => {
 const signed = (number) => (number > 0 ? `+${number}` : number < 0 ? `\u2212${-number}` : '0');
 const percent = (share) => (share >= 0.0995 ? `${Math.round(100 * share)} %` : share >= 0.001
   ? `${(100 * share).toPrecision(1)} %` : share > 0 ? 'under 0.1 %' : '0 %');
-const tell = (name, detail) => document.dispatchEvent(new CustomEvent(`steering:${name}`, { detail }));
-const hear = (name, callback) => document.addEventListener(`steering:${name}`, (event) => callback(event.detail));

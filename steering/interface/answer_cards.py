@@ -1,4 +1,7 @@
-"""Answers side by side, as cards that fill while the model writes."""
+"""Answers side by side, as cards that fill while the model decodes: their values, and reading them back from a browser.
+
+`assets/answer-cards.js` draws them.
+"""
 
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -13,29 +16,32 @@ from steering.interface.html import signed
 from steering.interface.html_component import widget
 from steering.models.chat_template import Conversation
 
-UPDATES_PER_SECOND = 12  # a reader sees no more, and a browser is not kept busy
-REPEATED_SHOWN = 0.05
+UPDATES_PER_SECOND = 12  # smooth to the eye; each update sends all cards
+MIN_REPEATED_SHOWN = 0.05  # a lesser share of repeated four-word runs is common in sound text
 FOOT_HINT = (
     "Perplexity: how surprising the untouched model finds this text, per word; its own answers have 3 to 6. "
     "Repeated: share of four-word runs that stood in it before."
 )
-MOST_TURNS = 20
+MOST_TURNS = 20  # bounds on what a browser may send; the model's own limit counts tokens
 LONGEST_TURN = 20_000  # characters
+MOST_ANSWERS = 16  # of one turn: columns come and go between turns
+LONGEST_ID = 20  # characters of a column's id
 
 Card = dict[str, Any]
 
 
 def columns_panel(value: dict[str, Any] | None = None, **options: Any) -> gr.HTML:
-    """Value: {"columns": [card], "strip": the active slider's range or None, "turns": [{user, answers}], "asked": the
-    prompt now answered, "note": text above them, "problem": what went wrong, "marks": whether words are marked}.
+    """Make the component that shows cards. Fires `edit` with the number of a turn in its value's "edit".
 
-    A card is what `card` makes. Fires `edit` with the number of a turn in "edit".
+    Its value: {"columns": [card], "strip": answers over the active slider's range or None, "turns": [{user, answers}],
+    "asked": the prompt now answered, "note": text above them, "problem": what went wrong, "marks": whether words are
+    marked}; a card is what `card` makes.
     """
-    return widget(value or message(), "columns", **options)
+    return widget(value or message(), "answer-cards", **options)
 
 
 def message(note: str = "", problem: str = "", **more: Any) -> dict[str, Any]:
-    """No columns, only words."""
+    """Make a value of the panel with no columns, only words."""
     return {"columns": [], "strip": None, "turns": [], "asked": "", "marks": False} | {
         "note": note,
         "problem": problem,
@@ -46,9 +52,13 @@ def message(note: str = "", problem: str = "", **more: Any) -> dict[str, Any]:
 def card(
     id: str, kind: str, title: str, column: Column | None, *, stopped: bool = False, baseline: Column | None = None
 ) -> Card:
-    """One column as the page shows it; `kind` colours it (baseline, setting, opposite, pin).
+    """Make the card of one column; None is a column that has no token yet.
 
-    The baseline of the same run makes the judgement on its fluency relative.
+    Args:
+        id: the column's place on the page; `kind`: its colour (baseline, setting, opposite, pin); `title`: above it.
+        column: what is decoded so far.
+        stopped: whether its run was stopped.
+        baseline: the untouched model's column of the same run, against which its fluency is judged.
     """
     written = {"text": "", "pieces": None} if column is None else {"text": column.text, "pieces": pieces(column)}
     finished = column is not None and column.finished
@@ -70,7 +80,7 @@ def card(
 
 
 def warning(reason: str, last_sound: float | None = None) -> str:
-    """Words for a column that has broken down."""
+    """Say that a column has broken down, and at which multiplier it was last sound; empty without a reason."""
     if not reason:
         return ""
     where = "" if last_sound is None else f" Last sound at {signed(last_sound)}."
@@ -78,43 +88,49 @@ def warning(reason: str, last_sound: float | None = None) -> str:
 
 
 def cards(columns: Sequence[Column], kinds: Sequence[str], note: str = "") -> dict[str, Any]:
-    """A whole value for columns that need nothing but a title and a colour."""
-    shown = [card(f"{kind}:{i}", kind, c.title, c) for i, (c, kind) in enumerate(zip(columns, kinds, strict=True))]
-    return message(note, columns=shown)
+    """Make a whole value of the panel for columns that need nothing but a title and a colour."""
+    made = [card(f"{kind}:{i}", kind, c.title, c) for i, (c, kind) in enumerate(zip(columns, kinds, strict=True))]
+    return message(note, columns=made)
 
 
 def pieces(column: Column) -> list[list[Any]] | None:
-    """[text, untouched, steered] of every token of a traced column; None for one that is not."""
+    """[text, untouched, steered] of every token of a traced column, with its two probabilities; None if not traced."""
     if not column.trace:
         return None
     return [[chance.text, float(f"{chance.untouched:.3g}"), float(f"{chance.steered:.3g}")] for chance in column.trace]
 
 
 def throttled(
-    news: Iterable[list[Column] | int], per_second: float = UPDATES_PER_SECOND
+    updates: Iterable[list[Column] | int], per_second: float = UPDATES_PER_SECOND
 ) -> Iterator[list[Column] | int]:
-    """At most so many of the snapshots, the first and the last always, and every place in the queue."""
-    shown = 0.0
+    """Thin a stream's snapshots out to so many a second; keep the first, the last, and every place in the queue."""
+    latest_at = 0.0
     pending = None
-    for item in news:
-        if isinstance(item, int):
-            yield item
-        elif time.monotonic() - shown >= 1 / per_second:
-            shown, pending = time.monotonic(), None
-            yield item
+    for update in updates:
+        if isinstance(update, int):
+            yield update
+        elif time.monotonic() - latest_at >= 1 / per_second:
+            latest_at, pending = time.monotonic(), None
+            yield update
         else:
-            pending = item
+            pending = update
     if pending is not None:
         yield pending
 
 
 def read_turns(value: Any) -> list[dict[str, Any]]:
-    """The conversation so far, from a value a browser sent: [{"user": text, "answers": {column id: text}}]."""
+    """Read the conversation from a value a browser sent: [{"user": text, "answers": {column id: text}}].
+
+    Raises SteeringError for what is no conversation, or one of too many turns.
+    """
     try:
         turns = [
             {
                 "user": str(turn["user"])[:LONGEST_TURN],
-                "answers": {str(id)[:20]: str(text)[:LONGEST_TURN] for id, text in list(turn["answers"].items())[:16]},
+                "answers": {
+                    str(id)[:LONGEST_ID]: str(text)[:LONGEST_TURN]
+                    for id, text in list(turn["answers"].items())[:MOST_ANSWERS]
+                },
             }
             for turn in (value or {}).get("turns") or []
         ]
@@ -126,12 +142,13 @@ def read_turns(value: Any) -> list[dict[str, Any]]:
 
 
 def cards_of(value: Any) -> dict[str, Card]:
-    """Cards by id, from a value a browser sent; only those that are sound enough to be shown again."""
+    """Read the cards from a value a browser sent, by id; those that could not be shown again are left out."""
     cards = value.get("columns") if isinstance(value, dict) else None
     return {str(card["id"]): card for card in cards if is_card(card)} if isinstance(cards, list) else {}
 
 
 def is_card(card: Any) -> bool:
+    """Whether what a browser sent has the fields of a card that this module reads."""
     texts = ("id", "text", "broken", "foot", "warning")
     return (
         isinstance(card, dict)
@@ -141,14 +158,17 @@ def is_card(card: Any) -> bool:
 
 
 def history(turns: Sequence[dict[str, Any]], id: str) -> Conversation:
-    """The turns as one column lived them; a column that was not there then takes over the setting's, or another's."""
-    told: list[tuple[str, str]] = []
+    """The conversation of one column: the user's turns and the column's own answers.
+
+    Where the column was not there yet, the setting's answer stands in, then the baseline's, then any.
+    """
+    conversation: list[tuple[str, str]] = []
     for turn in turns:
         answers = turn["answers"]
-        said = next((answers[name] for name in (id, "setting", "baseline") if name in answers), None)
-        told.append(("user", turn["user"]))
-        told.append(("assistant", next(iter(answers.values()), "") if said is None else said))
-    return told
+        own = next((answers[name] for name in (id, "setting", "baseline") if name in answers), None)
+        conversation.append(("user", turn["user"]))
+        conversation.append(("assistant", next(iter(answers.values()), "") if own is None else own))
+    return conversation
 
 
 def _foot(column: Column | None, stopped: bool, judged: Fluency | None) -> str:
@@ -157,7 +177,7 @@ def _foot(column: Column | None, stopped: bool, judged: Fluency | None) -> str:
     parts = [f"{column.tokens} tokens", f"{column.tokens_per_second:.0f} per second"]
     if judged:
         parts.append(f"perplexity {judged.perplexity:.1f}")
-        if judged.repeated >= REPEATED_SHOWN:
+        if judged.repeated >= MIN_REPEATED_SHOWN:
             parts.append(f"{100 * judged.repeated:.0f} % repeated")
     if stopped and not column.finished:
         parts.append("stopped")

@@ -9,6 +9,7 @@ import torch
 from steering import paths
 from steering.interface import api
 from steering.interface.app_state import AppState
+from steering.interface.html_component import page_head
 from steering.interface.playground import tab as playground
 from steering.interface.theme import theme
 from steering.interface.train import tab as train
@@ -17,8 +18,8 @@ from steering.models.loading import LanguageModel
 from steering.runtime.cpu_environment import configure_cpu
 from steering.vectors.library import Library
 
-MAX_UPLOAD = "100mb"
-WAITING_ROOM = 32  # visitors who may wait in each queue before the page says it is full
+MAX_UPLOAD = "100mb"  # what `pairs.readers.MAX_BYTES` allows a file of pairs
+MAX_WAITING = 32  # visitors who may wait in each queue before the page says it is full
 
 HELP = """
 A **steering vector** is one direction added inside a language model while it reads and writes. The **multiplier** on
@@ -34,14 +35,14 @@ Vectors are trained by *BiPO* (Cao et al., NeurIPS 2024). Everything runs on thi
 
 
 def build(model: LanguageModel, library: Library | None = None) -> gr.Blocks:
-    """The whole page for one model."""
+    """Build the whole page for one model; `library` is the user's shelf unless another one is given."""
     app = AppState(model, library or Library())
     app.warm_up()
     with gr.Blocks(title="Steering Playground", fill_width=True, analytics_enabled=False) as page:
         api.document(app)  # first, so that no other event takes the names
         with gr.Row(elem_id="masthead"):
             with gr.Column(min_width=300):
-                gr.HTML(_masthead(model))
+                masthead = gr.HTML(_masthead(model))
             with gr.Column(min_width=300), gr.Accordion("What is this?", open=False, elem_id="help"):
                 gr.Markdown(HELP)
         with gr.Tabs(elem_id="tabs") as tabs:
@@ -51,9 +52,17 @@ def build(model: LanguageModel, library: Library | None = None) -> gr.Blocks:
                 train.build(app, page, tabs, play)
             with gr.Tab("Vectors", id="vectors"):
                 vectors.build(app, page, play)
+        # Beside the opening of the page: the decoder may still be in the making.
+        page.load(
+            lambda: _masthead(model, app.decoding_summary()),
+            outputs=masthead,
+            concurrency_limit=None,
+            show_progress="hidden",
+            api_visibility="private",
+        )
         page.unload(app.runs.forget)
         page.unload(app.training_runs.forget)
-    page.queue(max_size=WAITING_ROOM, default_concurrency_limit=8)
+    page.queue(max_size=MAX_WAITING, default_concurrency_limit=8)
     return page
 
 
@@ -71,10 +80,11 @@ def launch(model: LanguageModel, port: int | None = None, share: bool = False) -
 
 
 def launch_options() -> dict[str, object]:
-    """What every launch of the page has in common, tests included."""
+    """Options that every launch of the page has in common, tests included."""
     return {
         "theme": theme(),
         "css_paths": [paths.shipped("assets") / "app.css"],
+        "head": page_head(),
         "footer_links": ["api", "settings"],
         "max_file_size": MAX_UPLOAD,
         # Vectors can be downloaded, wherever the program was started.
@@ -87,10 +97,11 @@ def launch_options() -> dict[str, object]:
     }
 
 
-def _masthead(model: LanguageModel) -> str:
-    threads = torch.get_num_threads()
-    device = f"CPU, {threads} threads" if model.device.type == "cpu" else str(model.device).upper()
+def _masthead(model: LanguageModel, decoding: str = "") -> str:
+    """The title and the model line: which model, on what, and, once it is known, which way decodes."""
+    device = f"CPU, {torch.get_num_threads()} threads" if model.device.type == "cpu" else str(model.device).upper()
+    line = " · ".join(filter(None, [device, decoding]))
     return (
         '<div class="masthead"><h1>Steering Playground</h1>'
-        f'<p><span class="badge">{escape(model.name)}</span> {device}</p></div>'
+        f'<p><span class="badge">{escape(model.name)}</span> {escape(line)}</p></div>'
     )

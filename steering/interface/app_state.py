@@ -1,5 +1,6 @@
-"""What the tabs share: the model, the shelf, who is running what."""
+"""What the tabs share: the model, the shelf, and each visitor's latest run."""
 
+import logging
 import threading
 from collections import defaultdict
 from collections.abc import Callable
@@ -13,38 +14,43 @@ from steering.generation.next_token import Preview
 from steering.generation.server import DecodeServer
 from steering.interface.html import duration
 from steering.models.loading import LanguageModel
-from steering.vectors.library import Library
+from steering.vectors.library import Entry, Library
+
+logger = logging.getLogger(__name__)
 
 Made = TypeVar("Made")
 
 
 class Runs:
-    """Each visitor's latest run. Starting a new one ends the one before; so does stopping."""
+    """Each visitor's latest run. Starting a new one ends the one before; so does stopping.
+
+    Runs are ordered by when the browser sent them (in ms since 1970), since requests may overtake each other.
+    """
 
     def __init__(self) -> None:
         self._latest: dict[str, float] = defaultdict(float)
         self._stopped: dict[str, float] = defaultdict(float)
         self._lock = threading.Lock()
 
-    def begin(self, request: gr.Request | None, turn: float | None = None) -> "Run":
-        """A new run; `turn` is its place in the browser's order, by default after all that came before."""
+    def begin(self, request: gr.Request | None, sent_at: float | None = None) -> "Run":
+        """Begin a run; without `sent_at` it counts as sent after all that came before."""
         visitor = visitor_of(request)
         with self._lock:
-            mine = self._latest[visitor] + 1 if turn is None else float(turn)
-            self._latest[visitor] = max(self._latest[visitor], mine)
+            own = self._latest[visitor] + 1 if sent_at is None else float(sent_at)
+            self._latest[visitor] = max(self._latest[visitor], own)
         return Run(
-            superseded=lambda: self._latest.get(visitor) != mine,
-            stopped=lambda: self._stopped.get(visitor, 0) >= mine,
+            superseded=lambda: self._latest.get(visitor) != own,
+            stopped=lambda: self._stopped.get(visitor, 0) >= own,
         )
 
-    def stop(self, request: gr.Request, turn: float = 0) -> None:
-        """End the visitor's run within one token; with `turn`, also one that is still on its way here."""
+    def stop(self, request: gr.Request, sent_at: float = 0) -> None:
+        """End the visitor's run within one token; with `sent_at`, also one sent before that has not come in yet."""
         visitor = visitor_of(request)
         with self._lock:
-            self._stopped[visitor] = max(self._latest[visitor], float(turn))
+            self._stopped[visitor] = max(self._latest[visitor], float(sent_at))
 
     def forget(self, request: gr.Request) -> None:
-        """The visitor closed the page."""
+        """End the run of a visitor who closed the page."""
         with self._lock:
             self._latest.pop(visitor_of(request), None)
             self._stopped.pop(visitor_of(request), None)
@@ -52,16 +58,23 @@ class Runs:
 
 @dataclass(frozen=True)
 class Run:
-    """`superseded`: a newer run took its place, say nothing more; `stopped`: the visitor pressed Stop."""
+    """A visitor's run, asked while it works.
+
+    Attributes:
+        superseded: whether a newer run took its place, so that it must yield nothing more.
+        stopped: whether the visitor pressed Stop.
+    """
 
     superseded: Callable[[], bool]
     stopped: Callable[[], bool]
 
     def over(self) -> bool:
+        """Whether to stop working."""
         return self.superseded() or self.stopped()
 
 
 def visitor_of(request: gr.Request | None) -> str:
+    """Name the browser tab that a request came from; `local` outside a server."""
     return getattr(request, "session_hash", None) or "local"
 
 
@@ -102,6 +115,8 @@ class AppState:
     training: threading.Lock = field(default_factory=threading.Lock)
     training_status: TrainingStatus | None = None
     _training_words: str | None = None
+    _entries: dict[str, Entry] = field(default_factory=dict)
+    _stamps: dict[str, tuple[int, ...] | None] = field(default_factory=dict)
     _made: dict[tuple[type, str], Any] = field(default_factory=dict)
     _making: threading.Lock = field(default_factory=threading.Lock)
 
@@ -129,6 +144,31 @@ class AppState:
         """Make, beside the opening of the page, what the first visitor would wait for."""
         threading.Thread(target=lambda: (self.decode_server("float16"), self.preview("float16")), daemon=True).start()
 
+    def decoding_summary(self) -> str:
+        """Which way answers are decoded, in a few words; waits for the decoder if it is still being made."""
+        try:
+            server = self.decode_server("float16")
+            decoder = decoder_of(server.model, "float16")
+        except Exception:  # an architecture may fail in any way; what a visitor asks for then says how
+            logger.warning("The decoder could not be made, so the page does not say which way decodes.", exc_info=True)
+            return ""
+        if decoder.why_full:
+            return "full-precision weights, plain decoding"
+        return f"float16 weights, {'fast' if decoder.lean else 'plain'} decoding"
+
+    def entry(self, slug: str) -> Entry | None:
+        """The vector on the shelf with this slug, or None; lists the folders only if its file changed since.
+
+        For each step of a slider: a slug that came from a browser is looked up, no path is ever made of it.
+        """
+        entry = self._entries.get(slug)
+        if entry is None or _file_stamp(entry) != self._stamps.get(slug):
+            entries = self.library.entries()
+            self._entries = {entry.slug: entry for entry in entries}
+            self._stamps = {entry.slug: _file_stamp(entry) for entry in entries}
+            entry = self._entries.get(slug)
+        return entry
+
     def lightness(self) -> tuple[float, str]:
         """What float16 weights cost: their mean KL divergence in nats; or why they are not in use."""
         decoder = decoder_of(self.model, "float16")
@@ -139,3 +179,12 @@ class AppState:
             if (kind, weights) not in self._made:
                 self._made[kind, weights] = kind(self.model, weights=weights)
             return self._made[kind, weights]
+
+
+def _file_stamp(entry: Entry) -> tuple[int, ...] | None:
+    """What changes when the entry's file is written again; None if it is gone."""
+    try:
+        status = entry.path.stat()
+    except OSError:
+        return None
+    return status.st_ino, status.st_mtime_ns, status.st_size

@@ -26,7 +26,7 @@ from tests.chromium import CHROMIUM_FLAGS, chromium
 WATCH = """
 () => {
   window.moves = []; window.drawn = [];
-  document.addEventListener('steering:drag', (event) => {
+  document.addEventListener('steering:slider-moved', (event) => {
     if (event.detail.live) moves.push([performance.now(), JSON.stringify(event.detail.multipliers)]);
   });
   const shows = document.querySelector('[data-shows]');
@@ -44,9 +44,9 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=10, help="how long the slider is dragged")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
-    found: dict[str, float] = {}
+    results: dict[str, float] = {}
     with _server() as (address, ready), sync_playwright() as playwright:
-        found["server ready, s"] = ready
+        results["server ready, s"] = ready
         browser = playwright.chromium.launch(executable_path=chromium(), args=CHROMIUM_FLAGS)
         page = browser.new_page(viewport={"width": 1400, "height": 900})
         page.set_default_timeout(120_000)
@@ -55,20 +55,20 @@ def main() -> None:
             page.goto(f"{address}?v=&p=What+should+I+do+this+weekend%3F&tokens=8&strip=0")
             page.wait_for_selector("#generate:not([disabled])")
             page.wait_for_selector("#slider-cheerful")
-            found[name] = time.perf_counter() - began
+            results[name] = time.perf_counter() - began
             page.wait_for_selector("[data-shows]", state="attached")
             _finished(page)
-        found |= _drag(page, options.seconds)
+        results |= _drag(page, options.seconds)
         page.goto(f"{address}?v=cheerful:1&pin=formal:1&p=Hello&tokens=16&strip=0")
         page.wait_for_function(FIRST_TEXT)
         texts = [_first_texts(page, day) for day in ("Monday", "Tuesday", "Friday", "Saturday", "Sunday")]
-        found["first text of 4 columns, s"] = statistics.median(new for new, _ in texts)
-        found["of a prompt asked before, s"] = statistics.median(known for _, known in texts)
+        results["first text of 4 columns, s"] = statistics.median(new for new, _ in texts)
+        results["of a prompt asked before, s"] = statistics.median(known for _, known in texts)
         browser.close()
     if options.json:
-        print(json.dumps(found))
+        print(json.dumps(results))
         return
-    for name, value in found.items():
+    for name, value in results.items():
         print(f"{name:36} {value:.3g}")
 
 

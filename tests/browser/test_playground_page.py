@@ -171,11 +171,11 @@ def test_dragging_flips_through_whole_answers_without_generating(page: Page, add
     page.wait_for_function("document.querySelector('.reply.strip footer')?.innerText.includes('drag the slider')")
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url))
-    move, found = hold(page, "cheerful"), {}
+    move, texts_at = hold(page, "cheerful"), {}
     for share in (0.95, 0.75, 0.5, 0.25, 0.05):
         move(share)
-        found[page.locator(".reply.strip h3").inner_text()] = page.locator(".reply.strip .answer").inner_text()
-    assert len(found) == 5 and len(set(found.values())) >= 4 and all(found.values())
+        texts_at[page.locator(".reply.strip h3").inner_text()] = page.locator(".reply.strip .answer").inner_text()
+    assert len(texts_at) == 5 and len(set(texts_at.values())) >= 4 and all(texts_at.values())
     assert asked and all("component_server" in url for url in asked)  # the preview's
     page.mouse.up()
     texts(page)
@@ -376,7 +376,7 @@ def test_closing_the_tab_ends_the_work(page: Page, address: str, bundled: Langua
     other = page.context.new_page()
     open_page(other, address, "?v=formal:1&p=Tell+me+a+very+long+story+about+a+ship.&tokens=512")
     other.wait_for_function("document.querySelector('#columns .answer').innerText.length > 20")
-    servers = [found for found in gc.get_objects() if type(found) is DecodeServer and found.model is bundled]
+    servers = [o for o in gc.get_objects() if type(o) is DecodeServer and o.model is bundled]
     assert any(server._thread for server in servers)
     other.close()
     deadline = time.monotonic() + IDLE_SECONDS + 10  # the thread ends when there has been nothing to do for a while

@@ -1,4 +1,8 @@
-"""One Generate: which columns are wanted, which of them the page has already, the others written; then the strip."""
+"""One Generate: which columns to show, which of them the page has already, the others decoded; then the strip.
+
+The strip is one answer for each of `STRIP_MULTIPLIERS` of the active slider, the other sliders left where they are, so
+that dragging that slider flips through whole answers without a request to the server.
+"""
 
 import hashlib
 import json
@@ -21,19 +25,31 @@ from steering.interface.answer_cards import (
     warning,
 )
 from steering.interface.app_state import AppState, Run
-from steering.interface.playground.controls import SWEEP, Controls
-from steering.interface.playground.sliders import MAX_COLUMNS, RANGE, Mixer, Multipliers, fitting, setting_of, title_of
+from steering.interface.html import signed
+from steering.interface.playground.controls import STRIP_MULTIPLIERS, SWEEP, SWEEP_MULTIPLIERS, Controls
+from steering.interface.playground.sliders import (
+    MAX_COLUMNS,
+    Multipliers,
+    SliderPanel,
+    fitting,
+    names_of,
+    setting_of,
+    title_of,
+)
 
-SWEPT = (-2.0, -1.0, 0.0, 1.0, 2.0)
-STOPS = tuple(RANGE * step / 4 for step in range(-4, 5))
-"""Multipliers of the strip."""
-STRIP_UPDATES = 3
-"""A second: it is prepared beside what is being read."""
+STRIP_UPDATES_PER_SECOND = 3  # it is prepared while the columns are read; each update sends nine answers
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """A column to show: `id` is its place in the comparison, which outlives its setting; `kind` its colour."""
+class ColumnSpec:
+    """A column to show.
+
+    Attributes:
+        id: its place in the comparison, which stays when its setting changes: `baseline`, `setting`, `opposite`,
+            `pin:<place>`, `sweep:<multiplier>`.
+        kind: its colour, one of `baseline`, `setting`, `opposite`, `pin`.
+        title: above the answer; `multipliers`: those other than 0, by slug.
+    """
 
     id: str
     kind: str
@@ -42,212 +58,235 @@ class Wanted:
 
 
 def answer(
-    app: AppState, mixer: Mixer, controls: Controls, shown: Any, run: Run, *, fresh: bool
+    app: AppState, panel: SliderPanel, controls: Controls, answers_value: Any, run: Run, *, fresh: bool
 ) -> Iterator[dict[str, Any]]:
-    """Values of the columns panel, the first at once, until all is written.
+    """Yield values of the columns panel, the first at once, until all answers are there.
 
     Args:
-        shown: the panel's present value, as the browser sent it; columns it has of the same prompt, setting and
-            sampling are not written again, unless `fresh`.
+        app: the model and the shelf.
+        panel: the sliders.
+        controls: the other controls.
+        answers_value: the columns panel's present value, as the browser sent it; columns it has of the same prompt,
+            setting and sampling are not decoded again, unless `fresh`.
+        run: asked between tokens whether to go on.
+        fresh: whether to decode every column again.
 
     Raises SteeringError for bad input.
     """
-    names = {entry.slug: entry.vector.name for entry in fitting(app)}
-    wanted = columns_of(mixer, controls.mode, names)
-    turns = read_turns(shown)
-    page = _Page(app, controls, turns, run, wanted)
-    known = {} if fresh else page.known(shown)
-    slug = mixer.active if mixer.active in names else next(iter(mixer.multipliers), "")
-    others = {other: m for other, m in mixer.multipliers.items() if other != slug}
-    with_strip = controls.strip and slug in names and controls.mode != SWEEP
-    if with_strip and known:
-        page.keep_strip(shown.get("strip"), slug, mixer.multipliers.get(slug, 0.0), others)
-    yield from page.write_columns(known)
+    names = names_of(fitting(app))
+    specs = columns_of(panel, controls.mode, names)
+    writer = _PanelWriter(app, controls, read_turns(answers_value), run, specs)
+    cached = {} if fresh else writer.cached_cards(answers_value)
+    active = panel.active if panel.active in names else next(iter(panel.multipliers), "")
+    others = {slug: m for slug, m in panel.multipliers.items() if slug != active}
+    strip = _Strip(active, names.get(active, ""), panel.multipliers.get(active, 0.0), others)
+    with_strip = controls.strip and active in names and controls.mode != SWEEP
+    if with_strip and cached:
+        writer.reuse_strip(answers_value.get("strip"), strip)
+    yield from writer.write_columns(cached)
     if with_strip and not run.over():
-        yield from page.write_strip(slug, names[slug], mixer.multipliers.get(slug, 0.0), others, known)
+        yield from writer.write_strip(strip, cached)
 
 
-def columns_of(mixer: Mixer, mode: str, names: dict[str, str]) -> list[Wanted]:
-    """The columns to show; equal settings are shown once, as the pin if one is."""
-    multipliers = mixer.multipliers
+def columns_of(panel: SliderPanel, mode: str, names: dict[str, str]) -> list[ColumnSpec]:
+    """List the columns to show; equal settings are shown once, as the pin if one is.
+
+    Raises SteeringError if there is no vector to sweep, or every column is hidden.
+    """
+    multipliers = panel.multipliers
     if mode == SWEEP:
-        swept = mixer.active or next(iter(multipliers), "") or next(iter(names), "")
+        swept = panel.active or next(iter(multipliers), "") or next(iter(names), "")
         if not swept:
             raise SteeringError("There is no vector to sweep yet; make one in the Train tab.")
-        settings = [("baseline" if not m else "setting" if m > 0 else "opposite", {swept: m}) for m in SWEPT]
-        wanted = [Wanted(f"sweep:{m[swept]:g}", kind, title_of(m, names), _moved(m)) for kind, m in settings]
+        settings = [
+            ("baseline" if not m else "setting" if m > 0 else "opposite", {swept: m}) for m in SWEEP_MULTIPLIERS
+        ]
+        columns = [
+            ColumnSpec(f"sweep:{m[swept]:g}", kind, title_of(m, names), _without_zeros(m)) for kind, m in settings
+        ]
     else:
-        wanted = [Wanted("baseline", "baseline", "baseline", {})]
+        columns = [ColumnSpec("baseline", "baseline", "baseline", {})]
         if multipliers:
             opposite = {slug: -m for slug, m in multipliers.items()}
-            wanted.append(Wanted("setting", "setting", title_of(multipliers, names), multipliers))
-            wanted.append(Wanted("opposite", "opposite", title_of(opposite, names), opposite))
-        wanted = [column for column in wanted if column.id not in mixer.hidden]
-    for place, pin in enumerate(mixer.pins):
-        pinned = Wanted(f"pin:{place}", "pin", pin.name or title_of(pin.setting, names), _moved(pin.setting))
-        same = [i for i, column in enumerate(wanted) if column.multipliers == pinned.multipliers]
+            columns.append(ColumnSpec("setting", "setting", title_of(multipliers, names), multipliers))
+            columns.append(ColumnSpec("opposite", "opposite", title_of(opposite, names), opposite))
+        columns = [column for column in columns if column.id not in panel.hidden]
+    for place, pin in enumerate(panel.pins):
+        pinned = ColumnSpec(
+            f"pin:{place}", "pin", pin.name or title_of(pin.setting, names), _without_zeros(pin.setting)
+        )
+        same = [i for i, column in enumerate(columns) if column.multipliers == pinned.multipliers]
         if same:
-            wanted[same[0]] = pinned
+            columns[same[0]] = pinned
         else:
-            wanted.append(pinned)
-    if not wanted:
+            columns.append(pinned)
+    if not columns:
         raise SteeringError("Every column is hidden; show one again, or move a slider.")
-    return wanted[:MAX_COLUMNS]
+    return columns[:MAX_COLUMNS]
 
 
-class _Page:
-    """The value that is being made."""
+@dataclass(frozen=True)
+class _Strip:
+    """What the strip shows: the active vector's slug, name and multiplier, and the `others`' multipliers."""
+
+    slug: str
+    name: str
+    multiplier: float
+    others: Multipliers
+
+
+class _PanelWriter:
+    """Makes the values of the columns panel for one Generate; `value` is the latest."""
 
     def __init__(
-        self, app: AppState, controls: Controls, turns: list[dict[str, Any]], run: Run, wanted: Sequence[Wanted]
+        self, app: AppState, controls: Controls, turns: list[dict[str, Any]], run: Run, specs: Sequence[ColumnSpec]
     ) -> None:
-        self.app, self.controls, self.turns, self.run, self.wanted = app, controls, turns, run, wanted
+        self.app, self.controls, self.turns, self.run, self.specs = app, controls, turns, run, specs
         shelf = [(entry.slug, entry.path.stat().st_mtime_ns) for entry in fitting(app)]  # as it is now
         self.key = _hash([controls.prompt, controls.system, controls.weights, repr(controls.sampling), turns, shelf])
         run_of = {"system": controls.system, "weights": controls.weights, "sampling": vars(controls.sampling)}
         self.value = message(turns=turns, asked=controls.prompt, marks=controls.marks, key=self.key, run=run_of)
 
-    def known(self, shown: Any) -> dict[str, Card]:
-        """The finished columns that the browser has of this very question, by what makes them what they are."""
-        if not isinstance(shown, dict) or shown.get("key") != self.key:
+    def cached_cards(self, answers_value: Any) -> dict[str, Card]:
+        """The finished cards that the browser has of this prompt and sampling, by `_card_key`."""
+        if not isinstance(answers_value, dict) or answers_value.get("key") != self.key:
             return {}
-        strip = shown.get("strip")
+        strip = answers_value.get("strip")
         stops = strip.get("stops") if isinstance(strip, dict) else None
-        every = [*cards_of(shown).values(), *(filter(is_card, stops) if isinstance(stops, list) else ())]
+        cards = [*cards_of(answers_value).values(), *(filter(is_card, stops) if isinstance(stops, list) else ())]
         return {
-            self._name(old["id"], old["multipliers"]): old
-            for old in every
-            if old.get("done") is True and (old.get("pieces") or not self.controls.marks)
+            self._card_key(card["id"], card["multipliers"]): card
+            for card in cards
+            if card.get("done") is True and (card.get("pieces") or not self.controls.marks)
         }
 
-    def keep_strip(self, strip: Any, slug: str, multiplier: float, others: Multipliers) -> None:
-        """Let the strip that the browser has stand, if it is still the right one."""
-        if isinstance(strip, dict) and strip.get("key") == self._strip_key(slug, others):
-            self.value = {**self.value, "strip": {**strip, "multiplier": multiplier}}
+    def reuse_strip(self, shown_strip: Any, strip: _Strip) -> None:
+        """Leave the browser's strip where it is, if it is still the right one."""
+        if isinstance(shown_strip, dict) and shown_strip.get("key") == self._strip_key(strip):
+            self.value = {**self.value, "strip": {**shown_strip, "multiplier": strip.multiplier}}
 
-    def _strip_key(self, slug: str, others: Multipliers) -> str:
-        return _hash([self.key, slug, sorted(others.items())])
-
-    def write_columns(self, known: dict[str, Card]) -> Iterator[dict[str, Any]]:
-        names = {column.id: self._name(column.id, column.multipliers) for column in self.wanted}
-        have = {id: known[name] for id, name in names.items() if name in known}
-        missing = [column for column in self.wanted if column.id not in have]
-
-        def told(written: Sequence[Column], *, stopped: bool = False) -> dict[str, Any]:
-            by_id = dict(zip((column.id for column in missing), written, strict=False))
-            baseline = next((by_id[c.id] for c in missing if not c.multipliers and c.id in by_id), None)
-            columns = []
-            for column in self.wanted:
-                new = by_id.get(column.id)
-                dress = {"id": column.id, "kind": column.kind, "title": column.title, "multipliers": column.multipliers}
-                if column.id in have:
-                    columns.append(have[column.id] | dress)
-                    continue
-                made = card(column.id, column.kind, column.title, new, stopped=stopped, baseline=baseline)
-                columns.append(made | dress)
-            self.value = {**self.value, "columns": columns}
-            return self.value
-
+    def write_columns(self, cached: dict[str, Card]) -> Iterator[dict[str, Any]]:
+        """Decode the columns that are not cached, all in one batch; yield the panel's values."""
+        ready = {c.id: card for c in self.specs if (card := cached.get(self._card_key(c.id, c.multipliers)))}
+        missing = [column for column in self.specs if column.id not in ready]
         if not missing:
-            yield told([])
+            yield self._with_columns(ready, {})
             return
-        latest: list[Column] = []
+        latest: dict[str, Column] = {}
         queued = False
-        for news in throttled(self._stream([(column.id, column.multipliers) for column in missing])):
+        for update in throttled(self._stream([(column.id, column.multipliers) for column in missing])):
             if self.run.superseded():
                 return
-            if isinstance(news, int):
-                if news > 1 or queued:  # even an idle server has a queue, for a moment
+            if isinstance(update, int):
+                if update > 1 or queued:  # even an idle server has a queue, for a moment
                     queued = True
-                    yield {**told([]), "note": waiting(news)}
+                    yield {**self._with_columns(ready, {}), "note": waiting(update)}
             else:
-                latest = news
-                yield told(latest)
+                latest = {spec.id: column for spec, column in zip(missing, update, strict=True)}
+                yield self._with_columns(ready, latest)
         if self.run.stopped() and not self.run.superseded():
-            yield told(latest, stopped=True)
+            yield self._with_columns(ready, latest, stopped=True)
 
-    def write_strip(
-        self, slug: str, name: str, multiplier: float, others: Multipliers, known: dict[str, Card]
-    ) -> Iterator[dict[str, Any]]:
-        """The active vector's whole range; the other vectors stay where they are."""
-        for column in self.value["columns"]:
-            if column["done"]:
-                known = {**known, self._name("setting", column["multipliers"]): column} if not self.turns else known
-        stops: list[Card] = []
-        empty = card("setting", "setting", "", None)
-        for stop in STOPS:
-            multipliers = _moved({**others, slug: stop})
-            old = known.get(self._name("setting", multipliers), {})
-            kept = {field: old.get(field, unset) for field, unset in empty.items()} | {"id": "setting"}
-            stops.append({**kept, "multiplier": stop, "multipliers": multipliers})
-        strip = {"slug": slug, "name": name, "multiplier": multiplier, "key": self._strip_key(slug, others)}
+    def _with_columns(
+        self, ready: dict[str, Card], decoded: dict[str, Column], *, stopped: bool = False
+    ) -> dict[str, Any]:
+        """The panel's value with a card for each column, cached or decoded so far, both by the columns' ids."""
+        baseline = next((decoded[c.id] for c in self.specs if not c.multipliers and c.id in decoded), None)
+        cards = []
+        for spec in self.specs:
+            made = ready.get(spec.id) or card(
+                spec.id, spec.kind, spec.title, decoded.get(spec.id), stopped=stopped, baseline=baseline
+            )
+            cards.append(made | vars(spec))  # a cached card may have stood elsewhere
+        self.value = {**self.value, "columns": cards}
+        return self.value
+
+    def write_strip(self, strip: _Strip, cached: dict[str, Card]) -> Iterator[dict[str, Any]]:
+        """Decode the stops that are not cached, all in one batch; yield the panel's values."""
+        if not self.turns:  # in a conversation, each column goes on from answers of its own
+            done = [card for card in self.value["columns"] if card["done"]]
+            cached = cached | {self._card_key("setting", card["multipliers"]): card for card in done}
+        stops = [self._stop(strip, multiplier, cached) for multiplier in STRIP_MULTIPLIERS]
         missing = [place for place, stop in enumerate(stops) if not stop["done"]]
+        if missing:
+            updates = self._stream([("setting", stops[place]["multipliers"]) for place in missing])
+            for update in throttled(updates, STRIP_UPDATES_PER_SECOND):
+                if self.run.superseded():
+                    return
+                if isinstance(update, int):
+                    continue
+                for place, column in zip(missing, update, strict=True):
+                    made = card("setting", "setting", stops[place]["title"], column)
+                    # Tokens' probabilities are too much to send at each step.
+                    sent = made if column.finished else made | {"pieces": None, "warning": ""}
+                    stops[place] = stops[place] | sent
+                yield self._with_strip(strip, stops, ended=False)
+            stops = self._warn_with_last_sound(strip, stops)
+        yield self._with_strip(strip, stops, ended=True)
 
-        def told(*, ended: bool = False) -> dict[str, Any]:
-            self.value = {**self.value, "strip": {**strip, "stops": list(stops), "ended": ended}, "note": ""}
-            return self.value
+    def _stop(self, strip: _Strip, multiplier: float, cached: dict[str, Card]) -> Card:
+        multipliers = _without_zeros({**strip.others, strip.slug: multiplier})
+        empty = card("setting", "setting", "", None)
+        old = cached.get(self._card_key("setting", multipliers), {})
+        return {name: old.get(name, unset) for name, unset in empty.items()} | {
+            "id": "setting",
+            "title": f"{strip.name} {signed(multiplier)}",
+            "multiplier": multiplier,
+            "multipliers": multipliers,
+        }
 
-        if not missing:
-            yield told(ended=True)
-            return
-        written = self._stream([("setting", stops[place]["multipliers"]) for place in missing])
-        for news in throttled(written, STRIP_UPDATES):
-            if self.run.superseded():
-                return
-            if isinstance(news, int):
-                continue
-            for place, column in zip(missing, news, strict=True):
-                made = card("setting", "setting", "", column)
-                later = {} if column.finished else {"pieces": None, "warning": ""}  # too much to send at each step
-                stops[place] = stops[place] | made | later
-            yield told()
-        self._tell_last_sound(stops, slug, others)
-        yield told(ended=True)
+    def _with_strip(self, strip: _Strip, stops: list[Card], *, ended: bool) -> dict[str, Any]:
+        value = {"slug": strip.slug, "name": strip.name, "multiplier": strip.multiplier, "key": self._strip_key(strip)}
+        self.value = {**self.value, "strip": {**value, "stops": list(stops), "ended": ended}, "note": ""}
+        return self.value
 
-    def _tell_last_sound(self, stops: list[Card], slug: str, others: Multipliers) -> None:
-        """Where a column has broken down, say how far the vector goes without."""
+    def _warn_with_last_sound(self, strip: _Strip, stops: list[Card]) -> list[Card]:
+        """The stops, and in `value` the columns, with how far the vector goes before the text breaks down."""
         judged = {stop["multiplier"]: Fluency(0, 0, 0, str(stop["broken"])) for stop in stops if stop["done"]}
 
-        def told(reason: str, multiplier: float) -> str:
-            return warning(reason, last_sound(judged, multiplier))
+        def warned(old: Card, multiplier: float) -> Card:
+            return old | {"warning": warning(old["broken"], last_sound(judged, multiplier))}
 
-        for place, stop in enumerate(stops):
-            stops[place] = stop | {"warning": told(stop["broken"], stop["multiplier"])}
         columns = []
         for column in self.value["columns"]:
-            rest = {other: m for other, m in column["multipliers"].items() if other != slug}
-            if column["broken"] and rest == others:
-                column = {**column, "warning": told(column["broken"], column["multipliers"].get(slug, 0.0))}
+            others = {slug: m for slug, m in column["multipliers"].items() if slug != strip.slug}
+            if column["broken"] and others == strip.others:
+                column = warned(column, column["multipliers"].get(strip.slug, 0.0))
             columns.append(column)
         self.value = {**self.value, "columns": columns}
+        return [warned(stop, stop["multiplier"]) for stop in stops]
 
-    def _stream(self, asked: Sequence[tuple[str, Multipliers]]) -> Iterator[list[Column] | int]:
+    def _stream(self, columns: Sequence[tuple[str, Multipliers]]) -> Iterator[list[Column] | int]:
+        """Decode columns, each (id, multipliers), in one batch; yields snapshots and places in the queue."""
         return self.app.decode_server(self.controls.weights).stream(
             self.controls.prompt,
-            [setting_of(self.app, multipliers) for _, multipliers in asked],
+            [setting_of(self.app, multipliers) for _, multipliers in columns],
             system=self.controls.system,
-            histories=[history(self.turns, id) for id, _ in asked],
+            histories=[history(self.turns, id) for id, _ in columns],
             sampling=self.controls.sampling,
             trace=self.controls.marks,
             should_stop=self.run.over,
         )
 
-    def _name(self, id: str, multipliers: Multipliers) -> str:
-        """What makes a column what it is; in a conversation also whose history it has."""
+    def _card_key(self, id: str, multipliers: Multipliers) -> str:
+        """What makes an answer what it is: its multipliers, and in a conversation the column whose history it has."""
         return json.dumps([sorted(multipliers.items()), id if self.turns else ""])
+
+    def _strip_key(self, strip: _Strip) -> str:
+        return _hash([self.key, strip.slug, sorted(strip.others.items())])
 
 
 def waiting(place: int) -> str:
-    """Words for a place in the queue."""
+    """Words for a place in the queue; none for place 0, whose turn it is."""
     if not place:
         return ""
     before = "yours is next" if place == 1 else f"{place - 1} wait{'s' * (place == 2)} before you"
     return f"Others are being answered; {before}."
 
 
-def _moved(multipliers: Multipliers) -> Multipliers:
+def _without_zeros(multipliers: Multipliers) -> Multipliers:
     return {slug: m for slug, m in multipliers.items() if m}
 
 
-def _hash(what: Any) -> str:
-    return hashlib.sha256(json.dumps(what).encode()).hexdigest()[:16]
+def _hash(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value).encode()).hexdigest()[:16]

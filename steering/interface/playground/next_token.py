@@ -1,6 +1,7 @@
-"""The next word while a slider is dragged: bars of the untouched and the steered model, and a forecast in words."""
+"""The next token while a slider is dragged: bars of the untouched and the steered model, and a forecast in words."""
 
 import json
+import logging
 from typing import Any
 
 import gradio as gr
@@ -14,57 +15,64 @@ from steering.interface.playground.controls import LONGEST_PROMPT
 from steering.interface.playground.sliders import setting_of
 from steering.vectors.vector import check_multiplier
 
-SHOWN = 10
+logger = logging.getLogger(__name__)
+
+MOST_BARS = 10
 UNREADABLE = "The page asked something unreadable; reload it."
-UNMOVED = 0.005  # nats; what no eye sees in the bars
+HARDLY, A_LITTLE, CLEARLY = 0.005, 0.1, 1.0
+"""KL divergences in nats up to which a setting is said to move the first word hardly, a little, clearly: by eye, from
+the bars of the shipped vectors."""
 
 
-def next_word_panel(app: AppState, **options: Any) -> gr.HTML:
-    """The panel; it listens to the sliders by itself and asks this server."""
+def next_token_panel(app: AppState, **options: Any) -> gr.HTML:
+    """Make the panel; its script listens to the sliders and sends requests to this server by itself."""
 
-    def next_word(request: str) -> dict[str, Any]:
-        """{"forecast": one line, "chances": [{label, text, untouched, steered}]} for what the browser wants to know."""
+    def next_token(request: str) -> dict[str, Any]:
+        """Answer a request, JSON of {prompt, system, multipliers, turns, full}; what is wrong with it is the forecast.
+
+        Returns {"forecast": one line, "chances": [{label, text, untouched, steered}]}.
+        """
         try:
             return _answer(app, json.loads(request))
         except SteeringError as error:
             return {"forecast": str(error), "chances": []}
-        except (ValueError, TypeError, RecursionError):  # of reading it
+        except (ValueError, TypeError, RecursionError) as error:  # of reading it
+            logger.info("A request for the next token could not be read: %s", error)
             return {"forecast": UNREADABLE, "chances": []}
 
-    return widget({}, "next-word", server_functions=[next_word], **options)
+    return widget({}, "next-token", server_functions=[next_token], **options)
 
 
-def _answer(app: AppState, wanted: Any) -> dict[str, Any]:
+def _answer(app: AppState, request: Any) -> dict[str, Any]:
     try:
-        prompt, system = str(wanted["prompt"])[:LONGEST_PROMPT], str(wanted["system"])[:LONGEST_PROMPT]
-        multipliers = {str(slug): check_multiplier(m) for slug, m in wanted["multipliers"].items()}
-        weights = "full" if wanted.get("full") else "float16"
+        prompt, system = str(request["prompt"])[:LONGEST_PROMPT], str(request["system"])[:LONGEST_PROMPT]
+        multipliers = {str(slug): check_multiplier(m) for slug, m in request["multipliers"].items()}
+        weights = "full" if request.get("full") else "float16"
     except (KeyError, TypeError, AttributeError) as error:
         raise SteeringError(UNREADABLE) from error
     setting = setting_of(app, multipliers)
-    before = history(read_turns(wanted), "setting")
-    found = app.preview(weights).next_token(prompt, setting, system=system, before=before, top=SHOWN)
-    chances = _shown(found)
+    before = history(read_turns(request), "setting")
+    result = app.preview(weights).next_token(prompt, setting, system=system, before=before, top=MOST_BARS)
     return {
-        "forecast": forecast(found) if multipliers else "Drag a slider: the first word of the answer moves with it.",
-        "chances": chances,
+        "forecast": forecast(result) if multipliers else "Drag a slider: the first word of the answer moves with it.",
+        "chances": _bars(result),
     }
 
 
-def _shown(found: NextToken) -> list[dict[str, Any]]:
+def _bars(result: NextToken) -> list[dict[str, Any]]:
     """The tokens most probable in either model. In the untouched model's order, so that bars do not jump about."""
-    either = {chance.text: chance for chance in (*found.baseline, *found.steered)}
-    most = sorted(either.values(), key=lambda chance: -max(chance.untouched, chance.steered))[:SHOWN]
+    either = {chance.text: chance for chance in (*result.baseline, *result.steered)}
+    most = sorted(either.values(), key=lambda chance: -max(chance.untouched, chance.steered))[:MOST_BARS]
     return [
         {"label": label(c.text), "text": c.text, "untouched": round(c.untouched, 5), "steered": round(c.steered, 5)}
         for c in sorted(most, key=lambda chance: -chance.untouched)
     ]
 
 
-def forecast(found: NextToken) -> str:
-    """Where the setting pushes the first word: `Oh from 1 % to 34 %; I from 62 % to 14 %.`"""
-    either = {chance.text: chance for chance in (*found.baseline, *found.steered)}.values()
-    if found.kl < UNMOVED:
+def forecast(result: NextToken) -> str:
+    """Say where the setting pushes the first word: `“Oh” rises from 1 % to 34 %, “I” falls from 62 % to 14 %.`"""
+    either = {chance.text: chance for chance in (*result.baseline, *result.steered)}.values()
+    if result.kl < HARDLY:
         return "This setting hardly moves the first word."
     up = max(either, key=lambda chance: chance.steered - chance.untouched)
     down = min(either, key=lambda chance: chance.steered - chance.untouched)
@@ -73,12 +81,12 @@ def forecast(found: NextToken) -> str:
         for c, verb, moved in ((up, "rises", up.steered > up.untouched), (down, "falls", down.steered < down.untouched))
         if moved
     ]
-    how_far = "a little" if found.kl < 0.1 else "clearly" if found.kl < 1 else "far"
+    how_far = "a little" if result.kl < A_LITTLE else "clearly" if result.kl < CLEARLY else "far"
     return f"The first word moves {how_far}: {', '.join(parts)}."
 
 
 def label(token: str) -> str:
-    """A token as a reader sees it: an invisible one is named."""
+    """Write a token as a reader sees it: an invisible one is named."""
     return token.strip() or {"": "(end)", "\n": "(new line)", "\n\n": "(new line)"}.get(token, "(space)")
 
 

@@ -1,4 +1,4 @@
-"""The answers on the page, as text to take along: Python, a command, Markdown, JSON."""
+"""The answers on the page, exported as text: Python, a command, Markdown, JSON."""
 
 import json
 from typing import Any
@@ -26,30 +26,37 @@ FORMS = {
 }
 
 
-def taken_along(model: str, shown: Any, form: str) -> gr.Code:
-    """The answers now shown, in one of `FORMS`; in words what is wrong if there are none."""
-    told, language = FORMS.get(form, FORMS["Python"])
+def export_run(model: str, answers_value: Any, form: str) -> gr.Code:
+    """Write the answers now shown in one of `FORMS`; a sentence that says what is wrong if there are none."""
+    write, language = FORMS.get(form, FORMS["Python"])
     try:
-        return gr.Code(told(record_of(model, shown)), language=language)
+        return gr.Code(write(record_of(model, answers_value)), language=language)
     except SteeringError as error:
         return gr.Code(str(error), language=None)
 
 
-def record_of(model: str, shown: Any) -> Record:
-    """The answers that a browser shows, as a record; SteeringError if there are none, or something unsound."""
-    if not isinstance(shown, dict) or not isinstance(shown.get("run"), dict) or not shown.get("columns"):
+def record_of(model: str, answers_value: Any) -> Record:
+    """Read the answers that a browser shows as a record; SteeringError if there are none, or something unsound."""
+    run = answers_value.get("run") if isinstance(answers_value, dict) else None
+    if not isinstance(run, dict) or not answers_value.get("columns"):
         raise SteeringError("There are no answers to take along yet.")
-    turns = read_turns(shown)
-    fields = ("title", "text", "tokens", "fluency")
+    turns = read_turns(answers_value)
+    copied = ("title", "text", "tokens", "fluency")
     columns = [
         {
             "setting": card["multipliers"],
             "history": history(turns, id),
             "finished": card.get("done"),
-            **{field: card.get(field) for field in fields},
+            **{name: card.get(name) for name in copied},
         }
-        for id, card in cards_of(shown).items()
+        for id, card in cards_of(answers_value).items()
     ]
-    run = {name: shown["run"].get(name) for name in ("system", "weights", "sampling")}
-    known = {"format": FORMAT, "version": VERSION, "model": model, "prompt": shown.get("asked"), "columns": columns}
-    return from_json(json.dumps(known | run))
+    record = {
+        "format": FORMAT,
+        "version": VERSION,
+        "model": model,
+        "prompt": answers_value.get("asked"),
+        "columns": columns,
+        **{name: run.get(name) for name in ("system", "weights", "sampling")},
+    }
+    return from_json(json.dumps(record))

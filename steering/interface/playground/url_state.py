@@ -1,51 +1,21 @@
-"""The playground's state in the page's address: written by the browser, read by the server, stored nowhere.
+"""The Playground's state in the page's address: written by the browser, read by the server, stored nowhere.
 
-?v=cheerful:1.5,formal:-1&pin=pirate:2&p=How+are+you&mode=sweep&hide=opposite&model=SmolLM2...
+    ?v=cheerful:1.5,formal:-1&pin=pirate:2&p=How+are+you&mode=sweep&hide=opposite&model=SmolLM2...
+
+`assets/url-state.js` writes it, from the sliders' value and the controls that differ from `control_defaults`.
 """
 
-import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
+from typing import Any
 
-from steering.interface.playground.controls import NAMES, RANGES, Controls
+from steering.interface.playground.controls import SPECS, Controls, number_in_range
+from steering.vectors.vector import MAX_MULTIPLIER
 
-_DEFAULTS = {NAMES[f.name]: "" if f.name == "prompt" else f.default for f in fields(Controls)}  # in their order
-
-WRITE_URL = """
-(mixer, ...controls) => {
-  const defaults = DEFAULTS;
-  const setting = (pairs) => pairs.filter(([, m]) => m !== 0).map(([slug, m]) => `${slug}:${m}`).join(',');
-  const query = new URLSearchParams();
-  query.set('v', setting(mixer.sliders.map((s) => [s.slug, s.multiplier])));
-  if (mixer.active) query.set('active', mixer.active);
-  for (const pin of mixer.pins) {
-    query.append('pin', setting(Object.entries(pin.setting)) + (pin.name ? `;${pin.name}` : ''));
-  }
-  for (const id of mixer.hidden) query.append('hide', id);
-  Object.keys(defaults).forEach((name, i) => {
-    const value = typeof controls[i] === 'boolean' ? Number(controls[i]) : controls[i] ?? 0;
-    const usual = typeof defaults[name] === 'boolean' ? Number(defaults[name]) : defaults[name];
-    if (value !== usual) query.set(name, value);
-  });
-  query.set('model', mixer.model);
-  const kept = new URLSearchParams(location.search).get('__theme');
-  if (kept) query.set('__theme', kept);
-  const long = query.toString().length >= 6000;
-  if (long) query.delete('p');
-  document.querySelector('#copy-link').dataset.left = long ? ', without the long prompt' : '';
-  history.replaceState(null, '', `${location.pathname}?${query}`);
-}
-""".replace("DEFAULTS", json.dumps(_DEFAULTS))
-
-COPY_URL = """
-async () => {
-  const button = document.querySelector('#copy-link');
-  const done = (text) => { button.textContent = text; setTimeout(() => { button.textContent = 'Copy link'; }, 1500); };
-  try { await navigator.clipboard.writeText(location.href); done(`Link copied${button.dataset.left || ''}`); }
-  catch { window.prompt('Copy this link:', location.href); }
-}
-"""
+LONGEST_PIN_NAME = 60  # characters; what a column's title has room for
+MOST_VECTORS = 64  # of one setting; a bound on what an address may make the server do
+MOST_HIDDEN = 8  # columns
 
 
 @dataclass(frozen=True)
@@ -57,8 +27,16 @@ class Pin:
 
 
 @dataclass(frozen=True)
-class Link:
-    """What an address says; None or empty where it says nothing."""
+class UrlState:
+    """What an address says; None or empty where it says nothing.
+
+    Attributes:
+        given: whether the address holds a setting at all, if only an empty one.
+        multipliers: those other than 0, by slug; `active`: slug of the slider moved last.
+        pins: settings frozen as columns; `hidden`: ids of columns that were removed.
+        model: name of the model that the link was made with.
+        controls: values of the controls, by name, unchecked but for being numbers where numbers belong.
+    """
 
     given: bool = False
     multipliers: dict[str, float] = field(default_factory=dict)
@@ -70,48 +48,54 @@ class Link:
 
     def over(self, usual: Controls) -> Controls:
         """The usual controls, with what the address says in their place."""
-        said: dict[str, object] = {}
+        changed: dict[str, Any] = {}
         for name, value in self.controls.items():
-            default = getattr(Controls, name, "")
+            default, choices = getattr(Controls, name), [choice for _, choice in SPECS[name].choices]
             if isinstance(default, bool):
-                said[name] = value == 1
-            elif name in RANGES:
-                low, high = RANGES[name]
-                said[name] = type(default)(min(high, max(low, value)))
-            elif name != "mode" or value in ("compare", "sweep"):
-                said[name] = value
-        return replace(usual, **said)
+                changed[name] = value == 1
+            elif isinstance(default, int | float):
+                changed[name] = number_in_range(name, value)
+            elif not choices or value in choices:
+                changed[name] = value
+        return replace(usual, **changed)
 
 
-def read(query: Mapping[str, str]) -> Link:
+def control_defaults() -> dict[str, Any]:
+    """Name in the address -> default, in the controls' order; what equals it is left out of an address."""
+    return {spec.url_name: getattr(Controls, name) for name, spec in SPECS.items()}
+
+
+def read(query: Mapping[str, str]) -> UrlState:
     """Read an address's query; whatever is unsound in it is left out, so that an old link still opens the page."""
 
-    def every(name: str) -> list[str]:
+    def all_values(name: str) -> list[str]:
         return query.getlist(name) if hasattr(query, "getlist") else []
 
     controls: dict[str, str | float] = {}
-    for control, name in NAMES.items():
-        if name in query:
-            text = control == "prompt" or isinstance(getattr(Controls, control), str)
-            value = query[name] if text else _number(query[name])
+    for name, spec in SPECS.items():
+        if spec.url_name in query:
+            text = query[spec.url_name]
+            value = text if isinstance(getattr(Controls, name), str) else _number(text)
             if value is not None:
-                controls[control] = value
-    pins = [Pin(_setting(setting), name[:60]) for setting, _, name in (pin.partition(";") for pin in every("pin"))]
-    return Link(
+                controls[name] = value
+    parts = [pin.partition(";") for pin in all_values("pin")]
+    pins = [Pin(_setting(setting), name[:LONGEST_PIN_NAME]) for setting, _, name in parts]
+    return UrlState(
         given="v" in query,
         multipliers=_setting(query.get("v", "")),
         active=query.get("active", ""),
         pins=[pin for pin in pins if pin.setting],
-        hidden=every("hide")[:8],
+        hidden=all_values("hide")[:MOST_HIDDEN],
         model=query.get("model", ""),
         controls=controls,
     )
 
 
 def _setting(text: str) -> dict[str, float]:
-    parts = (part.rpartition(":") for part in text.split(",")[:64])
+    """{slug: multiplier} of `cheerful:1.5,formal:-1`; zeros and what is no number are left out."""
+    parts = (part.rpartition(":") for part in text.split(",")[:MOST_VECTORS])
     numbers = {slug: _number(number) for slug, _, number in parts if slug}
-    return {slug: max(-100.0, min(100.0, number)) for slug, number in numbers.items() if number}
+    return {slug: max(-MAX_MULTIPLIER, min(MAX_MULTIPLIER, number)) for slug, number in numbers.items() if number}
 
 
 def _number(text: str) -> float | None:

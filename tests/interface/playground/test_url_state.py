@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from starlette.datastructures import QueryParams
 
 from steering.interface.playground import url_state
-from steering.interface.playground.controls import NAMES, Controls
+from steering.interface.playground.controls import SPECS, Controls
 
 USUAL = Controls("first prompt")
 
@@ -26,8 +26,8 @@ def test_everything_is_read() -> None:
 
 
 def test_an_empty_address_says_nothing() -> None:
-    assert url_state.read(QueryParams("")) == url_state.Link()
-    assert url_state.Link().over(USUAL) == USUAL
+    assert url_state.read(QueryParams("")) == url_state.UrlState()
+    assert url_state.UrlState().over(USUAL) == USUAL
     assert url_state.read(QueryParams("v=")).given  # every slider at 0
 
 
@@ -38,12 +38,16 @@ def test_numbers_are_kept_in_range() -> None:
     assert link.multipliers == {"a": 100.0}
 
 
-@given(st.dictionaries(st.sampled_from(["v", "pin", "active", *NAMES.values()]), st.text(max_size=40)))
+@given(
+    st.dictionaries(
+        st.sampled_from(["v", "pin", "active", *(spec.url_name for spec in SPECS.values())]), st.text(max_size=40)
+    )
+)
 def test_nothing_in_an_address_raises(query: dict[str, str]) -> None:
     link = url_state.read(QueryParams(query))
     assert all(abs(m) <= 100 for m in link.multipliers.values())
     now = link.over(USUAL)
-    assert Controls.read(list(vars(now).values())) == now  # what a link says, a control can hold
+    assert Controls.read(vars(now)) == now  # what a link says, a control can hold
 
 
 def test_vectors_can_be_downloaded_wherever_the_program_was_started(own_shelf) -> None:

@@ -1,7 +1,7 @@
-// Sliders. While one is dragged the page hears `steering:drag`; `release` goes to the server when a drag or a row of
-// arrow keys ends.
-const KEYS_END = 350; // ms after the last arrow key
-const root = h('div', { class: 'mixer' });
+// The sliders. While one is dragged, the page's other scripts get `sliderMoved`; the event `release` goes to the server
+// when a drag or a row of arrow keys ends.
+const KEYS_END = 350; // ms after the last arrow key: several presses in a row are one change
+const root = h('div', { class: 'slider-panel' });
 element.replaceChildren(root);
 let pointer = false;
 let pending = null;
@@ -12,17 +12,18 @@ const clamp = (number) => {
   return Number.isFinite(number) ? Math.max(-range, Math.min(range, number)) : 0;
 };
 const moved = () => props.value.sliders.filter((s) => s.multiplier !== 0);
-const say = (live) => tell('drag', {
-  live, active: props.value.active, multipliers: Object.fromEntries(moved().map((s) => [s.slug, s.multiplier])),
+const setting = () => Object.fromEntries(moved().map((s) => [s.slug, s.multiplier]));
+const announce = (live) => emit(EVENTS.sliderMoved, {
+  live, active: props.value.active, multipliers: setting(),
 });
-const keep = (value) => {
+const setValue = (value) => {
   clearTimeout(pending);
   props.value = value;
   render();
 };
-const send = (value) => {
-  keep(value);
-  say(false);
+const release = (value) => {
+  setValue(value);
+  announce(false);
   trigger('release');
 };
 const move = (slug, number) => {
@@ -30,16 +31,16 @@ const move = (slug, number) => {
   if (!slider) return;
   slider.multiplier = number;
   props.value.active = slug;
-  show(root.querySelector(`[data-row="${CSS.escape(slug)}"]`), slider);
-  say(true);
+  drawSlider(root.querySelector(`[data-row="${CSS.escape(slug)}"]`), slider);
+  announce(true);
 };
 
-const show = (row, slider) => {
+const drawSlider = (row, slider) => {
   const range = row.querySelector('.slider-range');
   const number = row.querySelector('.slider-number');
   if (Number(range.value) !== slider.multiplier) range.value = slider.multiplier;
   if (document.activeElement !== number || Number(number.value) !== slider.multiplier) number.value = slider.multiplier;
-  row.style.setProperty('--m', slider.multiplier);
+  row.style.setProperty('--turned', slider.multiplier / props.value.range);
   range.setAttribute('aria-valuetext', slider.multiplier ? `${signed(slider.multiplier)}` : 'off');
 };
 const sliderRow = (slider) => {
@@ -53,17 +54,17 @@ const sliderRow = (slider) => {
       'aria-label': `${slider.name}: multiplier`, 'aria-describedby': `hint-${slider.slug}` }),
     h('p', { class: 'slider-hint', id: `hint-${slider.slug}` }, slider.behavior));
 };
-let shape = '';
+let drawnShape = '';
 const render = () => {
   const { sliders, pins, hidden } = props.value;
-  const now = JSON.stringify([sliders.map((s) => [s.slug, s.name, s.behavior]), pins, hidden]);
-  if (now !== shape) {
+  const shape = JSON.stringify([sliders.map((s) => [s.slug, s.name, s.behavior]), pins, hidden]);
+  if (shape !== drawnShape) {
     const focused = document.activeElement && root.contains(document.activeElement) && document.activeElement.id;
-    shape = now;
+    drawnShape = shape;
     root.replaceChildren(
       ...(sliders.length ? sliders.map(sliderRow)
-        : [h('p', { class: 'mixer-empty' }, 'No vector on the shelf fits this model yet. Make one in the Train tab.')]),
-      h('div', { class: 'mixer-buttons' },
+        : [h('p', { class: 'sliders-empty' }, 'No vector on the shelf fits this model yet. Make one in the Train tab.')]),
+      h('div', { class: 'slider-buttons' },
         h('button', { type: 'button', id: 'zero-all', 'data-act': 'zero', title: 'Set every slider to 0' }, 'Zero all'),
         h('button', { type: 'button', id: 'pin-setting', 'data-act': 'pin', title: 'Keep the present setting as one more column' }, 'Pin this setting')),
       ...(pins.length || hidden.length ? [h('ul', { class: 'pins', 'aria-label': 'Pinned settings' },
@@ -74,11 +75,11 @@ const render = () => {
     );
     if (focused) document.getElementById(focused)?.focus();
   }
-  for (const slider of sliders) show(root.querySelector(`[data-row="${CSS.escape(slider.slug)}"]`), slider);
+  for (const slider of sliders) drawSlider(root.querySelector(`[data-row="${CSS.escape(slider.slug)}"]`), slider);
 };
 
 root.addEventListener('pointerdown', (event) => { pointer = event.target.matches('.slider-range'); });
-// The end of a drag is told as a `change` after the pointer is up.
+// The browser fires the `change` of a drag after the pointer is up.
 for (const end of ['pointerup', 'pointercancel']) addEventListener(end, () => setTimeout(() => { pointer = false; }));
 root.addEventListener('input', (event) => {
   if (event.target.matches('.slider-range')) move(event.target.dataset.slug, clamp(parseFloat(event.target.value)));
@@ -89,58 +90,62 @@ root.addEventListener('change', (event) => {
   event.target.value = number;
   move(event.target.dataset.slug, number);
   clearTimeout(pending);
-  pending = setTimeout(() => send(copy()), pointer || event.target.matches('.slider-number') ? 0 : KEYS_END);
+  pending = setTimeout(() => release(copy()), pointer || event.target.matches('.slider-number') ? 0 : KEYS_END);
 });
 root.addEventListener('keydown', (event) => {
   if (event.key !== 'Enter' || !event.target.matches('.slider-range')) return;
-  send(copy());
+  release(copy());
 });
-const pin = (value) => {
-  const setting = Object.fromEntries(moved().map((s) => [s.slug, s.multiplier]));
-  const title = moved().map((s) => `${s.name} ${s.multiplier > 0 ? '+' : ''}${s.multiplier}`).join(', ');
-  if (!title || value.pins.length >= value.max_pins || value.pins.some((p) => p.title === title)) return false;
-  value.pins.push({ title, setting, name: '' });
-  return true;
+const sorted = (multipliers) => JSON.stringify(Object.entries(multipliers).sort());
+const canPin = (value, pinned) => Object.keys(pinned).length > 0 && value.pins.length < value.max_pins
+  && !value.pins.some((p) => sorted(p.setting) === sorted(pinned));
+const pin = async () => {
+  const pinned = setting();
+  if (!canPin(props.value, pinned)) return;
+  const title = await server.pin_title(JSON.stringify(pinned)); // one rule for all titles, the server's
+  const value = copy(); // as it is by now: there may have been a second click
+  if (!title || !canPin(value, pinned)) return;
+  value.pins.push({ title, setting: pinned, name: '' });
+  release(value);
 };
 root.addEventListener('click', (event) => {
   const button = event.target.closest('button');
   if (!button) return;
+  if (button.dataset.act === 'pin') { pin(); return; }
   const value = copy();
   if (button.dataset.act === 'zero') {
     value.sliders.forEach((s) => { s.multiplier = 0; });
-  } else if (button.dataset.act === 'pin') {
-    if (!pin(value)) return;
   } else if (button.dataset.unpin !== undefined) {
     value.pins.splice(Number(button.dataset.unpin), 1);
   } else if (button.dataset.show !== undefined) {
     value.hidden = value.hidden.filter((id) => id !== button.dataset.show);
   } else return;
-  send(value);
+  release(value);
 });
 // A column's own buttons.
-hear('remove', (id) => {
+listen(EVENTS.columnRemoved, (id) => {
   const value = copy();
   const number = id.startsWith('pin:') ? Number(id.slice(4)) : -1;
   if (number >= 0) value.pins.splice(number, 1);
   else if (!value.hidden.includes(id)) value.hidden.push(id);
-  send(value);
+  release(value);
 });
-hear('rename', ({ id, name }) => {
+listen(EVENTS.pinRenamed, ({ id, name }) => {
   const value = copy();
   const pinned = value.pins[Number(id.slice(4))];
   if (!pinned) return;
   pinned.name = name;
-  keep(value);
+  setValue(value);
 });
-hear('set', ({ slug, multiplier }) => { // from the strip
+listen(EVENTS.multiplierChosen, ({ slug, multiplier }) => {
   const value = copy();
   const slider = value.sliders.find((s) => s.slug === slug);
   if (!slider) return;
   slider.multiplier = multiplier;
   value.active = slug;
-  send(value);
+  release(value);
 });
-hear('who', () => say(false));
-watch('value', () => { tell('shelf'); render(); say(false); });
+listen(EVENTS.slidersRequested, () => announce(false));
+watch('value', () => { emit(EVENTS.shelfChanged); render(); announce(false); });
 render();
-say(false);
+announce(false);

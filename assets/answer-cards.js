@@ -5,8 +5,8 @@ const head = h('div', { class: 'answers-head' });
 const grid = h('div', { class: 'answers' });
 element.replaceChildren(head, grid);
 const cards = new Map();
-let at = null; // the strip's stop that is shown
-let drawn = ''; // what stands above the cards
+let shownMultiplier = null; // the strip shows the stop nearest to it; null: where its slider is
+let drawnHead = ''; // what stands above the cards, as JSON
 
 const span = ([text, untouched, steered]) => {
   const ratio = Math.log(Math.max(steered, 1e-9) / Math.max(untouched, 1e-9));
@@ -19,14 +19,14 @@ const span = ([text, untouched, steered]) => {
   }, text);
 };
 const write = (place, text, pieces) => {
-  const known = place.pieces || [];
-  const same = pieces && known.length <= pieces.length && known.length
-    && known.every((piece, i) => piece[0] === pieces[i][0] && piece[2] === pieces[i][2]);
+  const drawn = place.pieces || [];
+  const same = pieces && drawn.length <= pieces.length && drawn.length
+    && drawn.every((piece, i) => piece[0] === pieces[i][0] && piece[2] === pieces[i][2]);
   if (pieces && pieces.map((piece) => piece[0]).join('') === text) {
     if (!same) place.replaceChildren();
-    place.append(...pieces.slice(same ? known.length : 0).map(span));
+    place.append(...pieces.slice(same ? drawn.length : 0).map(span));
     place.pieces = pieces;
-  } else if (place.textContent !== text || known.length) {
+  } else if (place.textContent !== text || drawn.length) {
     place.textContent = text;
     place.pieces = null;
   }
@@ -37,7 +37,7 @@ const rename = (id, title) => {
   title.contentEditable = 'false';
   props.value = { ...props.value, columns: props.value.columns.map((c) => (c.id === id && name ? { ...c, title: name } : c)) };
   render();
-  tell('rename', { id, name });
+  emit(EVENTS.pinRenamed, { id, name });
 };
 const card = (id) => {
   const title = h('h3', {});
@@ -54,15 +54,15 @@ const card = (id) => {
   });
   return { node, title, buttons, thread, answer, ticks, warning, foot };
 };
-const dress = (parts, column, turns) => {
+const drawCard = (parts, column, turns) => {
   const { node, title, buttons, thread, answer, warning, foot } = parts;
   node.className = `reply ${column.kind}${column.writing ? ' writing' : ''}${column.warning ? ' broken' : ''}`;
   node.setAttribute('aria-label', `Answer: ${column.title}`);
   node.setAttribute('aria-busy', String(Boolean(column.writing)));
   if (!title.isContentEditable && title.textContent !== column.title) title.textContent = column.title;
-  const look = JSON.stringify([column.id, column.kind]);
-  if (buttons.dataset.look !== look) {
-    buttons.dataset.look = look;
+  const shape = JSON.stringify([column.id, column.kind]);
+  if (buttons.dataset.shape !== shape) {
+    buttons.dataset.shape = shape;
     buttons.replaceChildren(...[
       column.kind === 'pin' && h('button', { type: 'button', title: 'Rename', 'aria-label': 'Rename this column', onclick: () => {
         title.contentEditable = 'plaintext-only';
@@ -70,15 +70,15 @@ const dress = (parts, column, turns) => {
         getSelection().selectAllChildren(title);
       } }, '\u270e'),
       (column.kind === 'pin' || ['baseline', 'setting', 'opposite'].includes(column.id)) && h('button', { type: 'button', title: 'Remove', 'aria-label': `Remove the column ${column.title}`,
-        onclick: (event) => { event.currentTarget.disabled = true; tell('remove', column.id); } }, '\u00d7'),
+        onclick: (event) => { event.currentTarget.disabled = true; emit(EVENTS.columnRemoved, column.id); } }, '\u00d7'),
     ].filter(Boolean));
   }
-  const said = turns.map((turn) => [turn.user, turn.answers[column.id] ?? turn.answers.setting ?? turn.answers.baseline ?? '']);
-  const before = JSON.stringify([said, said.length && props.value.asked]);
-  if (thread.dataset.before !== before) {
-    thread.dataset.before = before;
-    thread.replaceChildren(...said.flatMap(([user, text]) => [h('p', { class: 'asked' }, user), h('p', { class: 'said' }, text)]));
-    if (said.length) thread.append(h('p', { class: 'asked' }, props.value.asked || ''));
+  const past = turns.map((turn) => [turn.user, turn.answers[column.id] ?? turn.answers.setting ?? turn.answers.baseline ?? '']);
+  const talk = JSON.stringify([past, past.length && props.value.asked]);
+  if (thread.dataset.talk !== talk) {
+    thread.dataset.talk = talk;
+    thread.replaceChildren(...past.flatMap(([user, text]) => [h('p', { class: 'asked' }, user), h('p', { class: 'said' }, text)]));
+    if (past.length) thread.append(h('p', { class: 'asked' }, props.value.asked || ''));
   }
   write(answer, column.text, props.value.marks ? column.pieces : null);
   warning.textContent = column.warning || '';
@@ -87,28 +87,28 @@ const dress = (parts, column, turns) => {
   foot.title = column.foot_hint || '';
 };
 
-// The strip: whole answers for the active slider's range, to flip through without asking anybody.
+// The strip: whole answers for the active slider's range, to flip through without a request to the server.
 const nearest = (strip, multiplier) => strip.stops.reduce((best, stop) => (
   Math.abs(stop.multiplier - multiplier) < Math.abs(best.multiplier - multiplier) ? stop : best), strip.stops[0]);
-const dressStrip = (parts, strip, turns) => {
-  const stop = nearest(strip, at ?? strip.multiplier);
+const drawStrip = (parts, strip, turns) => {
+  const stop = nearest(strip, shownMultiplier ?? strip.multiplier);
   const ready = strip.stops.filter((s) => s.done).length;
-  dress(parts, {
-    id: 'strip', kind: 'strip', title: `${strip.name} ${signed(stop.multiplier)}`, text: stop.text, pieces: stop.pieces,
+  drawCard(parts, {
+    id: 'strip', kind: 'strip', title: stop.title, text: stop.text, pieces: stop.pieces,
     warning: stop.warning, writing: !stop.done && !strip.ended, foot_hint: stop.foot_hint,
     foot: ready < strip.stops.length && !strip.ended ? `preparing the whole range: ${ready} of ${strip.stops.length} ready`
       : 'drag the slider, or choose a strength above: whole answers at once',
   }, turns);
-  const look = JSON.stringify(strip.stops.map((s) => [s.multiplier, Boolean(s.text), Boolean(s.warning)]));
-  if (parts.ticks.dataset.look !== look) {
-    parts.ticks.dataset.look = look;
+  const shape = JSON.stringify(strip.stops.map((s) => [s.multiplier, Boolean(s.text), Boolean(s.warning)]));
+  if (parts.ticks.dataset.shape !== shape) {
+    parts.ticks.dataset.shape = shape;
     parts.ticks.setAttribute('role', 'group');
     parts.ticks.setAttribute('aria-label', `Strengths of ${strip.name}`);
     parts.ticks.replaceChildren(...strip.stops.map((s) => h('button', {
       type: 'button', 'data-stop': s.multiplier, class: s.warning ? 'broken' : null, disabled: !s.text,
-      title: s.warning || `${strip.name} ${signed(s.multiplier)}`,
-      onclick: () => { at = s.multiplier; render(); },
-      ondblclick: () => tell('set', { slug: strip.slug, multiplier: s.multiplier }),
+      title: s.warning || s.title,
+      onclick: () => { shownMultiplier = s.multiplier; render(); },
+      ondblclick: () => emit(EVENTS.multiplierChosen, { slug: strip.slug, multiplier: s.multiplier }),
     }, signed(s.multiplier))));
   }
   for (const tick of parts.ticks.children) {
@@ -120,7 +120,7 @@ const render = () => {
   const { columns, note, problem, strip, turns = [], marks } = props.value;
   const legend = marks && columns.some((column) => column.pieces);
   const top = JSON.stringify([problem, note, turns, legend]);
-  if (top !== drawn) head.replaceChildren(...[ // a button must not be changed under the finger that presses it
+  if (top !== drawnHead) head.replaceChildren(...[ // a button must not be changed under the finger that presses it
     problem && h('p', { class: 'problem', role: 'alert' }, problem),
     note && h('p', { class: 'note' }, note),
     turns.length > 0 && h('ol', { class: 'turns', 'aria-label': 'The conversation so far' }, turns.map((turn, i) => h('li', {},
@@ -130,34 +130,34 @@ const render = () => {
       h('span', { class: 'raised', style: '--by: .8' }, 'likelier'), ' and ',
       h('span', { class: 'lowered', style: '--by: .8' }, 'less likely'), ' through steering than in the untouched model; point at a word for the figures.'),
   ].filter(Boolean));
-  drawn = top;
+  drawnHead = top;
   const all = strip && columns.length ? [...columns, { id: 'strip' }] : columns;
-  const wanted = new Set(all.map((column) => column.id));
+  const ids = new Set(all.map((column) => column.id));
   grid.querySelectorAll('.reply-buttons button:disabled').forEach((button) => { button.disabled = false; });
-  for (const [id, parts] of cards) if (!wanted.has(id)) { parts.node.remove(); cards.delete(id); }
+  for (const [id, parts] of cards) if (!ids.has(id)) { parts.node.remove(); cards.delete(id); }
   all.forEach((column, place) => {
     if (!cards.has(column.id)) cards.set(column.id, card(column.id));
     const parts = cards.get(column.id);
     if (grid.children[place] !== parts.node) grid.insertBefore(parts.node, grid.children[place] || null);
-    if (column.id === 'strip') dressStrip(parts, strip, turns);
-    else dress(parts, column, turns);
+    if (column.id === 'strip') drawStrip(parts, strip, turns);
+    else drawCard(parts, column, turns);
   });
 };
-hear('drag', ({ active, multipliers, live }) => {
+listen(EVENTS.sliderMoved, ({ active, multipliers }) => {
   const { strip } = props.value;
   if (!strip || strip.slug !== active) return;
   const multiplier = multipliers[active] || 0;
-  if (multiplier === at) return;
-  at = multiplier;
+  if (multiplier === shownMultiplier) return;
+  shownMultiplier = multiplier;
   render();
 });
-let shown = null;
-let told = '[]';
+let stripKey = null;
+let sentTurns = '[]';
 watch('value', () => {
-  const turns = JSON.stringify(props.value.turns || []);
-  if (turns !== told) { told = turns; tell('turns', props.value.turns || []); }
+  const turns = props.value.turns || [];
+  if (JSON.stringify(turns) !== sentTurns) { sentTurns = JSON.stringify(turns); emit(EVENTS.turnsChanged, turns); }
   const key = props.value.strip && props.value.strip.key;
-  if (key !== shown) { shown = key; at = null; }
+  if (key !== stripKey) { stripKey = key; shownMultiplier = null; }
   render();
 });
 render();

@@ -1,0 +1,122 @@
+"""What the Playground tab's events do on the server; each returns or yields {component: value}."""
+
+import random
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+
+from steering.errors import SteeringError
+from steering.interface.answer_cards import message
+from steering.interface.app_state import AppState
+from steering.interface.html import note
+from steering.interface.playground import url_state
+from steering.interface.playground.answers import answer
+from steering.interface.playground.controls import LARGEST_SEED, SPECS, Controls
+from steering.interface.playground.examples import Example
+from steering.interface.playground.layout import Layout
+from steering.interface.playground.sliders import SliderPanel, panel_value, read_panel
+
+SKIP = gr.skip()
+
+Updates = dict[Any, Any]
+"""Component -> its new value."""
+
+
+@dataclass(frozen=True)
+class Stamp:
+    """What the browser says about a request.
+
+    Attributes:
+        fresh: whether all answers are to be decoded again (Generate), or only those that changed.
+        sent_at: when it was sent, in ms since 1970: requests may overtake each other on their way.
+    """
+
+    fresh: bool
+    sent_at: float | None
+
+    @classmethod
+    def read(cls, value: Any) -> "Stamp":
+        """Read the stamp a browser sent; one that is unsound counts as an update that was sent last."""
+        value = value if isinstance(value, dict) else {}
+        sent_at = value.get("sent_at")
+        return cls(value.get("fresh") is True, sent_at if isinstance(sent_at, int | float) else None)
+
+
+@dataclass(frozen=True)
+class Handlers:
+    """The handlers of one page."""
+
+    app: AppState
+    layout: Layout
+
+    def write(
+        self, request: gr.Request | None, stamp: Any, sliders: Any, answers_value: Any, *control_values: Any
+    ) -> Iterator[Updates]:
+        """Decode the answers that are to be shown, as the browser has sliders, answers and controls.
+
+        Args:
+            request: tells visitors apart.
+            stamp: see `Stamp`.
+            sliders: the sliders' value.
+            answers_value: the columns panel's value.
+            control_values: the controls' values, in the order of `Controls`.
+        """
+        columns, seed = self.layout.columns, self.layout.controls["seed"]
+        sent = Stamp.read(stamp)
+        run = self.app.runs.begin(request, sent.sent_at)
+        if run.superseded():  # overtaken on its way here
+            yield {columns: SKIP}
+            return
+        values = dict(zip(SPECS, control_values, strict=True))
+        if values["new_seed"] and sent.fresh:
+            values["seed"] = random.randrange(LARGEST_SEED)
+        try:
+            controls, panel = Controls.read(values), read_panel(sliders)
+            updates = {seed: values["seed"]}  # with the first value of the columns
+            with closing(answer(self.app, panel, controls, answers_value, run, fresh=sent.fresh)) as panels:
+                for value in panels:
+                    yield {columns: value, **updates}
+                    updates = {}
+            if run.superseded():
+                yield {columns: SKIP}  # gradio sends a run's last value once more when it ends
+        except SteeringError as error:
+            turns = answers_value.get("turns", []) if isinstance(answers_value, dict) else []
+            yield {columns: message(problem=str(error), turns=turns)}
+
+    def stop(self, request: gr.Request, stamp: Any) -> None:
+        """End the visitor's run, also one that was sent before and has not come in yet."""
+        self.app.runs.stop(request, Stamp.read(stamp).sent_at or 0.0)
+
+    def choose_example(self, example: Example, request: gr.Request | None, sliders: Any) -> Updates:
+        """Set prompt and sliders as the example has them; pins and hidden columns stay."""
+        layout = self.layout
+        self.app.runs.begin(request)  # what is still being decoded would bring the old answers back
+        try:
+            now = read_panel(sliders)
+        except SteeringError as error:
+            return {layout.columns: message(problem=str(error))}
+        panel = SliderPanel(example.panel.multipliers, now.pins, example.panel.active, now.hidden)
+        return {
+            layout.sliders: panel_value(self.app, panel),
+            layout.controls["prompt"]: example.prompt,
+            layout.advice: note(example.hint),
+            layout.columns: message(),
+        }
+
+    def restore(self, request: gr.Request) -> Updates:
+        """Set the page as its address says; where that says nothing, as the first example."""
+        first, layout, model = self.layout.first_example, self.layout, self.app.model.name
+        link = url_state.read(request.query_params)
+        controls = link.over(Controls(first.prompt))
+        panel = SliderPanel(link.multipliers, link.pins, link.active, link.hidden) if link.given else first.panel
+        advice = "" if link.given else note(first.hint)
+        if link.model and link.model != model:
+            advice = note(f"This link was made with the model {link.model[:80]}; this page runs {model}.")
+        return {
+            layout.sliders: panel_value(self.app, panel),
+            layout.advice: advice,
+            **{widget: getattr(controls, name) for name, widget in layout.controls.items()},
+        }

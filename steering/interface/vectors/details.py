@@ -1,0 +1,68 @@
+"""One vector in HTML: what it is, where it acts, what it was trained on, how well it works."""
+
+from html import escape
+from typing import Any
+
+from steering.interface import html
+from steering.interface.app_state import AppState
+from steering.interface.vectors.shelf import entry_or_first, misfit
+from steering.vectors.library import Entry
+from steering.vectors.vector import SteeringVector
+
+POSITIONS = {"all": "every position", "answer": "answer tokens only"}
+"""Words for a vector's token scope."""
+
+
+def details(app: AppState, slug: str) -> str:
+    """Describe the vector with this slug, else the first one; problems of reading the shelf stand above."""
+    entry = entry_or_first(app, slug)
+    problems = "".join(html.problem(text) for text in app.library.problems)
+    if entry is None:
+        return problems + html.note("The shelf is empty: train a vector or bring a file.")
+    vector = entry.vector
+    caution = misfit(app, entry) or _caution_about_model(app, vector)
+    return (
+        f"{problems}<article class='vector'><h2>{escape(vector.name)}</h2>"
+        + (f"<p>{escape(vector.description)}</p>" if vector.description else "")
+        + (html.problem(caution) if caution else "")
+        + f"<dl>{_rows(facts(entry))}</dl>{_results(vector)}</article>"
+    )
+
+
+def facts(entry: Entry) -> dict[str, str]:
+    """What is known of a vector, label -> words; empty words where nothing is known."""
+    vector, method, pairs = entry.vector, entry.vector.method, entry.vector.pairs
+    layers = f"layer{'s' * (len(vector.layers) > 1)} {', '.join(map(str, vector.layers))}"
+    return {
+        "Behavior": vector.behavior,
+        "Made for": vector.model_id,
+        "Added at": f"{layers}, {POSITIONS[vector.token_scope]}",
+        "Strength": f"norm {vector.norm:.1f}{_share_of_residual(vector.norm, method.get('residual_norm'))}",
+        "Method": f"{method.get('name', 'unknown')}" + (f", {method['steps']} steps" if "steps" in method else ""),
+        "Trained on": f"{pairs.get('train', '?')} pairs of {pairs.get('source', '?')}" if pairs else "",
+        "Made": vector.created[:10],
+        "Licence": vector.licence,
+        "File": entry.path.name,
+    }
+
+
+def _rows(labelled: dict[str, str]) -> str:
+    return "".join(f"<dt>{label}</dt><dd>{escape(words)}</dd>" for label, words in labelled.items() if words)
+
+
+def _results(vector: SteeringVector) -> str:
+    held_out = vector.metrics.get("held_out")
+    return html.results_table(held_out if isinstance(held_out, list) else [], vector.pairs.get("held_out"))
+
+
+def _caution_about_model(app: AppState, vector: SteeringVector) -> str:
+    if not vector.model_fingerprint or vector.model_fingerprint == app.model.fingerprint:
+        return ""
+    return f"It was made for another model ({vector.model_id}); it can be added to this one, with effects unknown."
+
+
+def _share_of_residual(norm: float, residual: Any) -> str:
+    """The norm against the mean norm of the residual stream at the vector's layer, as measured in training."""
+    if not isinstance(residual, int | float) or residual <= 0:
+        return ""
+    return f", {100 * norm / residual:.0f} % of the model's own signal there"

@@ -1,0 +1,56 @@
+"""The list of vectors on the Vectors tab, and which of them is selected."""
+
+from typing import Any
+
+import gradio as gr
+
+from steering.errors import SteeringError
+from steering.interface.app_state import AppState
+from steering.interface.html_component import widget
+from steering.interface.playground.sliders import fitting
+from steering.vectors.library import Entry
+
+
+def shelf_widget(app: AppState, **options: Any) -> gr.HTML:
+    """Make the list's component; its value is what `shelf_value` makes. Fires `select` when a vector is chosen."""
+    return widget(shelf_value(app), "shelf", **options)
+
+
+def shelf_value(app: AppState, selected: str = "") -> dict[str, Any]:
+    """Make the list's value, {"items": [{slug, name, behavior, tag, misfit}], "selected": slug}.
+
+    Where no vector has the slug `selected`, the first one is selected.
+    """
+    fits = {entry.slug for entry in fitting(app)}
+    items = [
+        {
+            "slug": entry.slug,
+            "name": entry.vector.name,
+            "behavior": entry.vector.behavior,
+            "tag": "shipped" if entry.shipped else "yours",
+            "misfit": "" if entry.slug in fits else "does not fit this model",
+        }
+        for entry in app.library.entries()
+    ]
+    slugs = [item["slug"] for item in items]
+    return {"items": items, "selected": selected if selected in slugs else next(iter(slugs), "")}
+
+
+def selected_slug(value: Any) -> str:
+    """Slug of the selected vector, from a value a browser sent; empty if there is none."""
+    return str(value.get("selected", "")) if isinstance(value, dict) else ""
+
+
+def entry_or_first(app: AppState, slug: str) -> Entry | None:
+    """The vector with this slug, else the first one on the shelf, else None."""
+    entries = app.library.entries()
+    return next((entry for entry in entries if entry.slug == slug), entries[0] if entries else None)
+
+
+def misfit(app: AppState, entry: Entry) -> str:
+    """Why a vector cannot be added to the page's model, in a sentence; empty if it can."""
+    try:
+        entry.vector.check_fits(app.model.hidden_size, app.model.num_layers, app.model.name)
+    except SteeringError as error:
+        return str(error)
+    return ""
