@@ -8,8 +8,8 @@ from typing import Any, TypeVar
 
 import gradio as gr
 
-from steering.generation.engine.decoder import decoder_of
 from steering.generation.next_token import Preview
+from steering.generation.precision import PrecisionReport, precision_report
 from steering.generation.server import DecodeServer
 from steering.models.loading import LanguageModel
 from steering.vectors.library import Library
@@ -89,10 +89,14 @@ class AppState:
         """Make, beside the opening of the page, what the first visitor would wait for."""
         threading.Thread(target=lambda: (self.decode_server("float16"), self.preview("float16")), daemon=True).start()
 
+    def precision(self) -> PrecisionReport:
+        """What float16 weights cost, or why they are not in use, and which way answers are decoded."""
+        return precision_report(self.model, "float16")
+
     def lightness(self) -> tuple[float, str]:
         """What float16 weights cost: their mean KL divergence in nats; or why they are not in use."""
-        decoder = decoder_of(self.model, "float16")
-        return decoder.kl, decoder.why_full
+        report = self.precision()
+        return report.kl, report.why_full
 
     def _once(self, kind: Callable[..., Made], weights: str) -> Made:
         with self._making:

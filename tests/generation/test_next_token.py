@@ -78,9 +78,9 @@ def test_moving_the_slider_runs_the_later_blocks_only(tiny, monkeypatch):
 
 def test_few_prompts_are_kept(tiny):
     preview = Preview(tiny)
-    for number in range(3 * module.KEPT_PROMPTS):
+    for number in range(3 * module.CACHED_PROMPTS):
         preview.next_token(f"Prompt {number}", {vector(1): 1.0})
-    assert len(preview._kept) == module.KEPT_PROMPTS
+    assert preview.cached_prompts == module.CACHED_PROMPTS
 
 
 def test_a_model_that_cannot_resume_runs_whole(monkeypatch):
@@ -136,7 +136,7 @@ def test_so_many_at_a_time_and_no_more(tiny, monkeypatch):
         thread.start()
     for thread in threads:
         thread.join(timeout=60)
-    assert len(most) == 6 and max(most) == module.AT_ONCE
+    assert len(most) == 6 and max(most) == module.PASSES_AT_ONCE
 
 
 def test_bad_input(tiny):

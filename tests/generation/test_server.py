@@ -64,7 +64,7 @@ def together(server, waits=(0, 0, 0, 0)):
 def test_rows_of_a_shared_batch_are_what_each_request_gives_alone(architecture):
     model = tiny_model(architecture)
     server = DecodeServer(model)
-    assert server.shares is (architecture not in ONE_AFTER_ANOTHER)
+    assert server.decodes_together is (architecture not in ONE_AFTER_ANOTHER)
     found = together(server)
     for number, (prompt, columns, options) in enumerate(REQUESTS):
         alone = generate(model, prompt, columns, **{"repetition_penalty": NO_REPEATS, **options})

@@ -61,7 +61,10 @@ def trial_logits(engine: Any, model: TransformersEngine, hidden_size: int, *, ra
 
 def finds_same_logits(engine: TransformersEngine, hidden_size: int, *, ragged: bool = False) -> bool:
     """Whether an engine's shortcut (shared prompts or, with `ragged`, padded batches) leaves its logits as they are."""
-    shares, what = engine.shares_prompt, "one padded batch for several prompts" if ragged else "one prefill for all rows"
+    shares, what = (
+        engine.shares_prompt,
+        "one padded batch for several prompts" if ragged else "one prefill for all rows",
+    )
     try:
         engine.shares_prompt = False
         want = trial_logits(engine, engine, hidden_size, ragged=False)

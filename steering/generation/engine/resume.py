@@ -46,7 +46,9 @@ class ResumableCopy:
         except Exception as error:  # an architecture may refuse in any way
             self.is_exact, problem = False, repr(error)
         if not self.is_exact:
-            logger.warning("%s cannot be resumed at a block, so a preview runs all: %s", type(network).__name__, problem)
+            logger.warning(
+                "%s cannot be resumed at a block, so a preview runs all: %s", type(network).__name__, problem
+            )
 
     @contextlib.contextmanager
     def beginning_at(self, layer: int, output: Any) -> Iterator[None]:

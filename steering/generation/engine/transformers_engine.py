@@ -184,8 +184,9 @@ class TransformersCache:
         tokens = torch.cat([batch.tokens[:, -1:] for batch in members])
         if self._cache is None:  # such a batch is the only member, and is run from its first token every time
             tokens, additions = members[0].tokens, members[0].pass_additions(0, members[0].tokens.shape[1])
-        places = {"position_ids": positions} if is_padded else {}
-        logits, self._cache = self._engine.run(tokens, additions, self._cache, attention_mask=self._mask, **places)
+        # A recurrent model takes no mask for a step, and without padding no model needs one.
+        inputs = {"attention_mask": self._mask, "position_ids": positions} if is_padded else {}
+        logits, self._cache = self._engine.run(tokens, additions, self._cache, **inputs)
         return logits
 
 

@@ -103,9 +103,7 @@ def next_token_logits(
     return model.logits(hidden[-1:])[0], output
 
 
-def _steer(
-    hidden: Tensor, requests: Sequence[PrefillRequest], rows: list[int], layer: int
-) -> tuple[Tensor, list[int]]:
+def _steer(hidden: Tensor, requests: Sequence[PrefillRequest], rows: list[int], layer: int) -> tuple[Tensor, list[int]]:
     """Add the requests' vectors of a layer; the hidden states and each prompt's number of rows after it."""
     parts, counts = list(hidden.split(_sizes(requests, rows))), list(rows)
     for number, request in enumerate(requests):
