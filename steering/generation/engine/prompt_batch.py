@@ -102,7 +102,7 @@ class PromptBatch:
         return [prefix[:, :, :, :length] for prefix in prefixes]
 
     def store_prefix(self, place: int, keys_values: Tensor) -> None:
-        """Store a row's keys and values [layers, 2, kv_heads, positions, head_dim] in the prefix cache, if there is one.
+        """Store a row's keys and values [layers, 2, kv_heads, positions, head_dim] in the prefix cache, if any.
 
         A row steered in its answer only is not stored: in the next turn the answer is prompt, which is not steered so.
         """
