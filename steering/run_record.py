@@ -225,9 +225,8 @@ def _column(data: object) -> RecordedColumn:
 
 def _turn(turn: object) -> tuple[str, str]:
     if not isinstance(turn, list) or len(turn) != 2 or turn[0] not in TURN_ROLES or not isinstance(turn[1], str):
-        raise SteeringError(
-            f"A turn of the record's 'history' is not [role, text] with one of {', '.join(TURN_ROLES)}."
-        )
+        roles = ", ".join(TURN_ROLES)
+        raise SteeringError(f"A turn of the record's 'history' is not [role, text] with one of {roles}.")
     return turn[0], turn[1]
 
 

@@ -61,10 +61,8 @@ def trial_logits(engine: Any, model: TransformersEngine, hidden_size: int, *, ra
 
 def finds_same_logits(engine: TransformersEngine, hidden_size: int, *, ragged: bool = False) -> bool:
     """Whether an engine's shortcut (shared prompts or, with `ragged`, padded batches) leaves its logits as they are."""
-    shares, what = (
-        engine.shares_prompt,
-        "one padded batch for several prompts" if ragged else "one prefill for all rows",
-    )
+    what = "one padded batch for several prompts" if ragged else "one prefill for all rows"
+    shares_prompt = engine.shares_prompt
     try:
         engine.shares_prompt = False
         want = trial_logits(engine, engine, hidden_size, ragged=False)
@@ -75,7 +73,7 @@ def finds_same_logits(engine: TransformersEngine, hidden_size: int, *, ragged: b
     except Exception as error:  # an architecture may refuse in any way
         same, reason = False, repr(error)
     finally:
-        engine.shares_prompt = shares
+        engine.shares_prompt = shares_prompt
     if not same:
         logger.info("%s: not with %s: %s", what, type(engine.network).__name__, reason)
     return same

@@ -106,7 +106,7 @@ class LlamaModel:
         return projected
 
     def block_output(self, block: LlamaBlock, hidden: Tensor, attended: Tensor) -> Tensor:
-        """The block's output [tokens, hidden_size] of its input and of what attention gave [tokens, heads * head_dim]."""
+        """The block's output [tokens, hidden_size], from its input and from `attended` [tokens, heads * head_dim]."""
         hidden = hidden + linear(attended, block.output)
         states = torch.rms_norm(hidden, hidden.shape[1:], block.mlp_norm, self._epsilon)
         gate, up = linear(states, block.gate_up).chunk(2, dim=-1)

@@ -4,6 +4,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from steering.generation.engine.llama.parallel import Lanes
 from torch import nn
 from transformers import DynamicCache
 
@@ -11,7 +12,6 @@ from steering.generation.engine.batching import rows_for
 from steering.generation.engine.decoder import Batch, decoder_of
 from steering.generation.engine.llama import decode_step
 from steering.generation.engine.llama.decode_step import Lane
-from steering.generation.engine.llama.parallel import Lanes
 from steering.generation.server import DecodeServer
 from steering.generation.stream import generate
 from tests.generation.engine.test_decoder import batch_of
