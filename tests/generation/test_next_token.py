@@ -132,7 +132,7 @@ def test_so_many_at_a_time_and_no_more(tiny, monkeypatch):
         return forward(**inputs)
 
     monkeypatch.setattr(tiny.network, "forward", watched)
-    threads = [threading.Thread(target=preview.next_token, args=(PROMPT, {vector(2): n})) for n in range(1, 7)]
+    threads = [threading.Thread(target=preview.next_token, args=(f"{PROMPT} {n}", {vector(2): 1})) for n in range(6)]
     for thread in threads:
         thread.start()
     for thread in threads:

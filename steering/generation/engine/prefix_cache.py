@@ -32,7 +32,7 @@ class PrefixCache:
     def __len__(self) -> int:
         return len(self._rows)
 
-    def keys(self) -> list[Key]:
+    def entries(self) -> list[Key]:
         """Return (steering, token ids) of every row, the least recently used first."""
         return list(self._rows)
 
