@@ -13,7 +13,7 @@ from typing import Any, Self
 from steering import __version__
 from steering.errors import SteeringError
 from steering.evaluation.fluency import Fluency
-from steering.generation.engine.decoder import WEIGHTS
+from steering.generation.precision import WEIGHTS
 from steering.generation.results import Column
 from steering.generation.sampling import Sampling
 from steering.generation.stream import MAX_COLUMNS
@@ -22,7 +22,7 @@ from steering.models.chat_template import DEFAULT_SYSTEM_PROMPT, Conversation
 from steering.vectors.vector import SteeringVector, check_multiplier
 
 FORMAT, VERSION = "steering-run", 1
-ROLES = ("system", "user", "assistant")
+TURN_ROLES = ("system", "user", "assistant")
 KINDS = {
     str: "text",
     bool: "true or false",
@@ -35,7 +35,7 @@ KINDS = {
 
 @dataclass(frozen=True)
 class RecordedColumn:
-    """One column of a run, with vectors told by name.
+    """One column of a run; its vectors are given by name.
 
     Attributes:
         setting: vector -> multiplier, the vector by its slug on the shelf or by its file; empty for the baseline.
@@ -173,7 +173,7 @@ def as_markdown(run: Record) -> str:
         parts.append(f"## {_inline(column.title)}")
         for role, content in column.history:
             parts += [f"Before, {role}:", _fenced(content)]
-        parts += [_told(column), _fenced(column.text)]
+        parts += [_summary(column), _fenced(column.text)]
     return "\n\n".join([*parts, "## Run it again", _fenced(as_python(run), "python"), ""])
 
 
@@ -224,8 +224,9 @@ def _column(data: object) -> RecordedColumn:
 
 
 def _turn(turn: object) -> tuple[str, str]:
-    if not isinstance(turn, list) or len(turn) != 2 or turn[0] not in ROLES or not isinstance(turn[1], str):
-        raise SteeringError(f"A turn of the record's 'history' is not [role, text] with one of {', '.join(ROLES)}.")
+    if not isinstance(turn, list) or len(turn) != 2 or turn[0] not in TURN_ROLES or not isinstance(turn[1], str):
+        roles = ", ".join(TURN_ROLES)
+        raise SteeringError(f"A turn of the record's 'history' is not [role, text] with one of {roles}.")
     return turn[0], turn[1]
 
 
@@ -250,12 +251,13 @@ def _argument(value: str) -> str:
     return ("=" if value.startswith("-") else " ") + shlex.quote(value)
 
 
-def _told(column: RecordedColumn) -> str:
-    told = [f"{column.tokens} tokens{'' if column.finished else ' when it was stopped'}"]
-    if judged := column.fluency:
-        told.append(f"perplexity {judged.perplexity:.1f}")
-        told += [f"broken down: {_inline(judged.reason)}"] if judged.broken else []
-    return ", ".join(told)
+def _summary(column: RecordedColumn) -> str:
+    """The answer's length, perplexity and, if it is broken, why: `12 tokens, perplexity 9.9`."""
+    parts = [f"{column.tokens} tokens{'' if column.finished else ' when it was stopped'}"]
+    if fluency := column.fluency:
+        parts.append(f"perplexity {fluency.perplexity:.1f}")
+        parts += [f"broken down: {_inline(fluency.reason)}"] if fluency.broken else []
+    return ", ".join(parts)
 
 
 def _inline(text: str) -> str:

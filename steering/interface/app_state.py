@@ -9,8 +9,8 @@ from typing import Any, TypeVar
 
 import gradio as gr
 
-from steering.generation.engine.decoder import decoder_of
 from steering.generation.next_token import Preview
+from steering.generation.precision import PrecisionReport, precision_report
 from steering.generation.server import DecodeServer
 from steering.interface.html import duration
 from steering.models.loading import LanguageModel
@@ -144,17 +144,17 @@ class AppState:
         """Make, beside the opening of the page, what the first visitor would wait for."""
         threading.Thread(target=lambda: (self.decode_server("float16"), self.preview("float16")), daemon=True).start()
 
+    def precision(self) -> PrecisionReport:
+        """What float16 weights cost, or why they are not in use, and which way answers are decoded."""
+        return precision_report(self.model, "float16")
+
     def decoding_summary(self) -> str:
         """Which way answers are decoded, in a few words; waits for the decoder if it is still being made."""
         try:
-            server = self.decode_server("float16")
-            decoder = decoder_of(server.model, "float16")
+            return self.precision().way
         except Exception:  # an architecture may fail in any way; what a visitor asks for then says how
-            logger.warning("The decoder could not be made, so the page does not say which way decodes.", exc_info=True)
+            logger.warning("the decoder could not be made, so the page does not say which way decodes", exc_info=True)
             return ""
-        if decoder.why_full:
-            return "full-precision weights, plain decoding"
-        return f"float16 weights, {'fast' if decoder.lean else 'plain'} decoding"
 
     def entry(self, slug: str) -> Entry | None:
         """The vector on the shelf with this slug, or None; lists the folders only if its file changed since.
@@ -168,11 +168,6 @@ class AppState:
             self._stamps = {entry.slug: _file_stamp(entry) for entry in entries}
             entry = self._entries.get(slug)
         return entry
-
-    def lightness(self) -> tuple[float, str]:
-        """What float16 weights cost: their mean KL divergence in nats; or why they are not in use."""
-        decoder = decoder_of(self.model, "float16")
-        return decoder.kl, decoder.why_full
 
     def _once(self, kind: Callable[..., Made], weights: str) -> Made:
         with self._making:

@@ -7,6 +7,7 @@ import torch
 
 from steering.errors import SteeringError
 from steering.generation import next_token as module
+from steering.generation.engine import resume
 from steering.generation.next_token import Preview
 from steering.intervention.hooks import steered
 from tests.generation.test_stream import prompt_ids, vector
@@ -78,16 +79,16 @@ def test_moving_the_slider_runs_the_later_blocks_only(tiny, monkeypatch):
 
 def test_few_prompts_are_kept(tiny):
     preview = Preview(tiny)
-    for number in range(3 * module.KEPT_PROMPTS):
+    for number in range(3 * module.CACHED_PROMPTS):
         preview.next_token(f"Prompt {number}", {vector(1): 1.0})
-    assert len(preview._kept) == module.KEPT_PROMPTS
+    assert preview.cached_prompts == module.CACHED_PROMPTS
 
 
-def test_a_model_that_cannot_resume_runs_whole(monkeypatch):
+def test_a_model_that_cannot_resume_runs_whole(monkeypatch, caplog):
     model = tiny_model()
-    monkeypatch.setattr(module._Gate, "forward", lambda self, hidden, *a, **k: hidden)
+    monkeypatch.setattr(resume, "copy_sharing_weights", lambda network, proxies: 1 / 0)
     preview = Preview(model)
-    assert not preview.resumes
+    assert not preview.resumes and "ZeroDivisionError" in caplog.text
     one = vector(1)
     assert_chances(model, preview.next_token(PROMPT, {one: 2.0}), {1: 2 * one.directions[1]})
 
@@ -120,23 +121,23 @@ def test_several_threads_at_once(tiny, no_hooks):
 
 
 def test_so_many_at_a_time_and_no_more(tiny, monkeypatch):
-    preview, inside, most, go_on = Preview(tiny), [], [], threading.Event()
-    done = preview._both
+    preview, inside, most, pause = Preview(tiny), [], [], threading.Event()
+    forward = tiny.network.forward
 
-    def watched(*arguments):
+    def watched(**inputs):
         inside.append(1)
         most.append(len(inside))
-        go_on.wait(0.2)
+        pause.wait(0.2)
         inside.pop()
-        return done(*arguments)
+        return forward(**inputs)
 
-    monkeypatch.setattr(preview, "_both", watched)
-    threads = [threading.Thread(target=preview.next_token, args=(PROMPT, {vector(2): n})) for n in range(1, 7)]
+    monkeypatch.setattr(tiny.network, "forward", watched)
+    threads = [threading.Thread(target=preview.next_token, args=(f"{PROMPT} {n}", {vector(2): 1})) for n in range(6)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join(timeout=60)
-    assert len(most) == 6 and max(most) == module.AT_ONCE
+    assert len(most) == 6 and max(most) == module.PASSES_AT_ONCE
 
 
 def test_bad_input(tiny):

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from steering.errors import SteeringError
-from steering.generation import server as server_module
+from steering.generation.request_queue import QueueEntry
 from steering.generation.server import DecodeServer
 from steering.generation.stream import generate
 from tests.generation.test_stream import NO_REPEATS, SAMPLED, vector
@@ -64,7 +64,7 @@ def together(server, waits=(0, 0, 0, 0)):
 def test_rows_of_a_shared_batch_are_what_each_request_gives_alone(architecture):
     model = tiny_model(architecture)
     server = DecodeServer(model)
-    assert server.shares is (architecture not in ONE_AFTER_ANOTHER)
+    assert server.decodes_together is (architecture not in ONE_AFTER_ANOTHER)
     found = together(server)
     for number, (prompt, columns, options) in enumerate(REQUESTS):
         alone = generate(model, prompt, columns, **{"repetition_penalty": NO_REPEATS, **options})
@@ -164,18 +164,17 @@ def test_bad_input_is_refused_at_once(tiny):
 
 @pytest.mark.parametrize("weights", ["full", "float16"])
 def test_a_thousand_requests_leave_nothing_behind(weights, monkeypatch, no_hooks):
-    monkeypatch.setattr(server_module, "IDLE_SECONDS", 0.05)
     model, chance = tiny_model(num_hidden_layers=2), random.Random(0)
-    server, one = DecodeServer(model, weights=weights, max_waiting=16), vector(1)
-    before, tickets = threading.active_count(), weakref.WeakSet()
+    server, one = DecodeServer(model, weights=weights, max_waiting=16, idle_seconds=0.05), vector(1)
+    before, requests_made = threading.active_count(), weakref.WeakSet()
     others = keys_and_values(model)  # of servers of earlier tests
-    make = server._Ticket.__init__
+    make = QueueEntry.__init__
 
     def counted(self, *args):
         make(self, *args)
-        tickets.add(self)
+        requests_made.add(self)
 
-    monkeypatch.setattr(server._Ticket, "__init__", counted)
+    monkeypatch.setattr(QueueEntry, "__init__", counted)
 
     served = []
 
@@ -194,17 +193,17 @@ def test_a_thousand_requests_leave_nothing_behind(weights, monkeypatch, no_hooks
     for thread in everyone:
         thread.join(timeout=120)
     deadline = time.monotonic() + 10
-    while server._thread is not None and time.monotonic() < deadline:
+    while server.is_running and time.monotonic() < deadline:
         time.sleep(0.05)
     time.sleep(0.1)
-    kept = sum(states.numel() * states.element_size() for states in server.prefixes._kept.values())
-    assert (0 < kept < 100_000) if weights == "float16" else kept == 0
-    server.prefixes = None
+    cached = server.prefix_cache.nbytes
+    assert (0 < cached < 100_000) if weights == "float16" else cached == 0
+    server.prefix_cache = None
     gc.collect()
     assert len(served) == 1000
     assert no_hooks(model)
     assert threading.active_count() <= before  # fewer if a server of an earlier test ended
-    assert not tickets and not server._waiting
+    assert not requests_made and not server.waiting
     assert {*map(id, keys_and_values(model))} <= {*map(id, others)}
 
 

@@ -12,7 +12,8 @@ import torch
 from steering.errors import SteeringError
 from steering.generation.engine.decoder import decoder_of
 from steering.generation.results import Column, setting_title
-from steering.generation.stream import Sampling, SharedNoise, generate, stream
+from steering.generation.sampling import Sampling, SharedNoise
+from steering.generation.stream import generate, stream
 from steering.intervention.additions import additions_for
 from steering.intervention.hooks import steered
 from steering.models.blocks import hidden_of, with_hidden
@@ -275,7 +276,7 @@ def test_finished_rows_leave_the_batch_and_the_others_go_on_unchanged(architectu
     ]
     assert all(column.finished for column in columns)
     prompt, *steps = rows
-    assert prompt == (1 if decoder_of(model).shares_prompt else 4)
+    assert prompt == (1 if decoder_of(model).plain.shares_prompt else 4)
     assert steps == [sum(length > step for length in lengths) for step in range(1, max(lengths))]
 
 

@@ -52,15 +52,15 @@ def test_a_newer_run_ends_the_one_before_and_stop_ends_the_latest():
 
 def test_the_page_says_which_way_decodes(app):
     assert app.decoding_summary() in {
-        "float16 weights, fast decoding",
-        "float16 weights, plain decoding",
-        "full-precision weights, plain decoding",
+        "written-out Llama step, float16",
+        "transformers' forward, float16 weights",
+        "transformers' forward",
     }
 
 
 def test_a_decoder_that_cannot_be_made_is_logged(app, caplog):
     class Broken(AppState):
-        def decode_server(self, weights):
+        def precision(self):
             raise RuntimeError("no such operator")
 
     assert Broken(app.model, app.library).decoding_summary() == ""

@@ -1,4 +1,4 @@
-"""A model's matrices held as float16 on a CPU: half the bytes to read for every token written.
+"""A model's weight matrices held as float16 on a CPU: half the bytes to read for every token decoded.
 
 FBGEMM, which every x86 build of PyTorch carries, multiplies float32 activations with float16 weights and sums in
 float32, row by row, so a row does not depend on its neighbours. Rounding the weights is all that is lost. (Measured
@@ -13,31 +13,55 @@ from transformers.pytorch_utils import Conv1D
 from steering.runtime.module_proxy import ModuleProxy, copy_sharing_weights
 
 LARGEST = torch.finfo(torch.float16).max
+"""65,504: a larger weight would become infinite."""
+
+Packed = torch.ScriptObject
+"""A float16 matrix with its bias, laid out for FBGEMM."""
+
+
+def float16_problem(network: PreTrainedModel) -> str:
+    """Return why float16 copies of this model's matrices are of no use; empty if they are."""
+    if network.device.type != "cpu" or network.dtype != torch.float32:
+        return "float16 copies pay off only for float32 weights on a CPU"
+    return ""
+
+
+def fits_float16(module: nn.Module) -> bool:
+    """Whether a module is an ordinary linear map whose weights all are finite in float16.
+
+    Subclasses of `nn.Linear` (quantised ones, adapters) compute other things, so they do not count.
+    """
+    return type(module) in (nn.Linear, Conv1D) and bool(module.weight.abs().max() < LARGEST)
+
+
+def pack(weight: Tensor, bias: Tensor | None) -> Packed:
+    """Pack a float32 matrix [out, in] and its bias [out] as float16 for `linear`.
+
+    Raises RuntimeError where this build of PyTorch has no float16 matrix products.
+    """
+    return torch.ops.quantized.linear_prepack_fp16(weight.detach().contiguous(), bias)
+
+
+def linear(states: Tensor, packed: Packed) -> Tensor:
+    """Multiply float32 [..., in] with a packed matrix: float32 [..., out]."""
+    return torch.ops.quantized.linear_dynamic_fp16(states, packed)
 
 
 class Float16Linear(ModuleProxy):
-    """Stands in for a linear map.
-
-    Attributes:
-        packed: a float16 copy of its matrix, laid out for FBGEMM, with its bias.
-    """
+    """Stands in for a linear map, with a float16 copy of its matrix."""
 
     def __init__(self, original: nn.Module) -> None:
         super().__init__(original)
-        weight = original.weight.t() if isinstance(original, Conv1D) else original.weight
-        self.packed = torch.ops.quantized.linear_prepack_fp16(weight.contiguous(), original.bias)
+        self.packed = pack(original.weight.t() if isinstance(original, Conv1D) else original.weight, original.bias)
 
     def forward(self, states: Tensor) -> Tensor:
-        return torch.ops.quantized.linear_dynamic_fp16(states, self.packed)
+        return linear(states, self.packed)
 
 
-def with_float16_weights(network: PreTrainedModel) -> tuple[PreTrainedModel | None, str]:
-    """(a twin of the network with float16 matrices, ""), or (None, why it cannot be had)."""
-    if network.device.type != "cpu" or network.dtype != torch.float32:
-        return None, "float16 copies pay off only for float32 weights on a CPU"
-    maps = [module for module in network.modules() if type(module) in (nn.Linear, Conv1D)]  # subclasses do other things
-    maps = [module for module in maps if module.weight.abs().max() < LARGEST]
-    try:
-        return copy_sharing_weights(network, {module: Float16Linear(module) for module in maps}), ""
-    except RuntimeError:
-        return None, "this build of PyTorch has no float16 products"
+def copy_with_float16_weights(network: PreTrainedModel) -> PreTrainedModel:
+    """Copy the network with its matrices as float16; all else is shared with the original.
+
+    Raises RuntimeError where this build of PyTorch has no float16 matrix products.
+    """
+    maps = [module for module in network.modules() if fits_float16(module)]
+    return copy_sharing_weights(network, {module: Float16Linear(module) for module in maps})

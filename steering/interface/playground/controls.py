@@ -207,11 +207,12 @@ def sampling_controls(app: AppState) -> dict[str, Any]:
 
 def weights_in_use(app: AppState, full: bool) -> tuple[gr.Accordion, gr.Checkbox]:
     """The panel's title, which says which weights decode, and the switch with what it costs to leave it off."""
-    kl, why_full = app.lightness()
-    if why_full:
-        return gr.Accordion(label="System prompt, sampling"), gr.Checkbox(info=f"In use in any case: {why_full}.")
+    report = app.precision()
+    if report.why_full:
+        info = f"In use in any case: {report.why_full}."
+        return gr.Accordion(label="System prompt, sampling"), gr.Checkbox(info=info)
     used = "full-precision" if full else "float16"
-    cost = f"next words differ by {kl:.1g} nats (mean KL, measured here)"
+    cost = f"next words differ by {report.kl:.1g} nats (mean KL, measured here)"
     return (
         gr.Accordion(label=f"System prompt, sampling; {used} weights in use"),
         gr.Checkbox(info=f"Off: float16 copies write several times as fast; {cost}."),

@@ -7,11 +7,15 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from steering.generation.engine.decoder import Batch, decoder_of
+from steering.generation.engine.decoder import decoder_of
+from steering.generation.engine.llama import engine as llama_engine
+from steering.generation.engine.llama.prefill import prefill
 from steering.generation.engine.prefix_cache import PrefixCache
+from steering.generation.engine.prompt_batch import PromptBatch
+from steering.generation.engine.transformers_engine import TransformersEngine
 from steering.generation.server import DecodeServer
 from steering.generation.stream import generate
-from tests.generation.engine.llama.test_decode_step import LEAN, lively
+from tests.generation.engine.llama.test_decode_step import LLAMA_LIKE, lively
 from tests.generation.test_server import shots_of, texts
 from tests.generation.test_stream import NO_REPEATS, vector
 
@@ -32,62 +36,61 @@ def test_what_is_found_is_a_beginning_and_the_budget_holds(requests, budget):
     prefixes, kept = PrefixCache(budget), []
     for keeps, steering, ids in requests:
         if keeps:
-            prefixes.keep(steering, ids, states_of(ids))
+            prefixes.store(steering, ids, states_of(ids))
             kept.append((steering, ids))
-        found = prefixes.longest(steering, ids)
+        found = prefixes.longest_prefix(steering, ids)
         if found is not None:
             length = found.shape[3]
             assert torch.equal(found, states_of(ids[:length]))
             assert any(other == steering and row[:length] == ids[:length] for other, row in kept)
         if keeps and len(ids) * 8 <= budget:
             assert found is not None and found.shape[3] == len(ids)
-        assert sum(states.numel() * 4 for states in prefixes._kept.values()) == budget - prefixes.room <= budget
+        assert prefixes.nbytes <= budget
 
 
 def test_the_longest_unused_makes_room():
     prefixes = PrefixCache(6 * 8)
-    prefixes.keep(b"", [1, 2], states_of([1, 2]))
-    prefixes.keep(b"", [3, 4], states_of([3, 4]))
-    prefixes.keep(b"x", [1, 2], states_of([1, 2]))
-    assert prefixes.longest(b"", [1]) is not None  # used
-    prefixes.keep(b"", [5], states_of([5]))
-    assert prefixes.longest(b"", [3, 4]) is None
-    assert all(prefixes.longest(*wanted) is not None for wanted in [(b"", [1]), (b"x", [1]), (b"", [5])])
-    prefixes.keep(b"", range(10, 17), states_of(range(10, 17)))  # larger than everything
-    assert len(prefixes) == 3 and prefixes.longest(b"", [5]) is not None
+    prefixes.store(b"", [1, 2], states_of([1, 2]))
+    prefixes.store(b"", [3, 4], states_of([3, 4]))
+    prefixes.store(b"x", [1, 2], states_of([1, 2]))
+    assert prefixes.longest_prefix(b"", [1]) is not None  # used
+    prefixes.store(b"", [5], states_of([5]))
+    assert prefixes.longest_prefix(b"", [3, 4]) is None
+    assert all(prefixes.longest_prefix(*wanted) is not None for wanted in [(b"", [1]), (b"x", [1]), (b"", [5])])
+    prefixes.store(b"", range(10, 17), states_of(range(10, 17)))  # larger than everything
+    assert len(prefixes) == 3 and prefixes.longest_prefix(b"", [5]) is not None
 
 
 def test_a_longer_row_takes_the_place_of_its_beginning():
     prefixes = PrefixCache()
     for ids in ([1, 2], [1, 2, 3], [1]):
-        prefixes.keep(b"", ids, states_of(ids))
-    assert len(prefixes) == 1 and prefixes.longest(b"", [1, 2, 3, 4]).shape[3] == 3
+        prefixes.store(b"", ids, states_of(ids))
+    assert len(prefixes) == 1 and prefixes.longest_prefix(b"", [1, 2, 3, 4]).shape[3] == 3
 
 
 @pytest.fixture
 def read(monkeypatch):
-    """How many positions of each prompt were read."""
-    found, reading, whole = [], Batch.reading, Batch._read_prompt
+    """How many positions of each prompt were prefilled."""
+    counts, plain = [], TransformersEngine.prefill
 
-    def lean(self):
-        made = reading(self)
-        found.append(len(made.ids))
-        return made
+    def counted(model, requests):
+        counts.extend(len(request.ids) for request in requests)
+        return prefill(model, requests)
 
-    def plain(self):
-        found.append(self.tokens.shape[1])
-        return whole(self)
+    def counted_plain(self, batches):
+        counts.extend(batch.tokens.shape[1] for batch in batches)
+        return plain(self, batches)
 
-    monkeypatch.setattr(Batch, "reading", lean)
-    monkeypatch.setattr(Batch, "_read_prompt", plain)
-    return found
+    monkeypatch.setattr(llama_engine, "prefill", counted)
+    monkeypatch.setattr(TransformersEngine, "prefill", counted_plain)
+    return counts
 
 
 def last_of(server, *arguments, **options):
     return list(shots_of(server, *arguments, **{**OPTIONS, **options}))[-1]
 
 
-@pytest.mark.parametrize("architecture", LEAN)
+@pytest.mark.parametrize("architecture", LLAMA_LIKE)
 def test_a_conversation_is_not_read_again(architecture, read):
     model = lively(architecture)
     server, histories = DecodeServer(model, weights="float16"), [[], [], []]
@@ -145,7 +148,7 @@ def test_an_answer_steered_from_its_first_token_on_is_read_again(read):
     read.clear()
     for _ in range(2):
         last_of(server, "Hello there", [setting])
-    assert read[0] == read[1] and not server.prefixes
+    assert read[0] == read[1] and not server.prefix_cache
 
 
 def test_the_full_weights_read_everything(read):
@@ -154,7 +157,7 @@ def test_the_full_weights_read_everything(read):
     read.clear()
     for _ in range(2):
         last_of(server, "Hello there", SETTINGS)
-    assert read[0] == read[1] and not server.prefixes
+    assert read[0] == read[1] and not server.prefix_cache
 
 
 def test_a_stopped_answer_is_kept(read):
@@ -162,11 +165,11 @@ def test_a_stopped_answer_is_kept(read):
     server = DecodeServer(model, weights="float16")
     shots = shots_of(server, "Hello there", [SETTINGS[1]], **OPTIONS | {"max_new_tokens": 500})
     next(shots)
-    ((_, prompt),) = server.prefixes._kept
+    ((_, prompt),) = server.prefix_cache.entries()
     text = [next(shots) for _ in range(5)][-1][0].text
     shots.close()
     deadline = time.monotonic() + 10
-    while prompt in [ids for _, ids in list(server.prefixes._kept)] and time.monotonic() < deadline:
+    while prompt in [ids for _, ids in server.prefix_cache.entries()] and time.monotonic() < deadline:
         time.sleep(0.01)  # until the server's thread has heard of it
     history = [("user", "Hello there"), ("assistant", text)]
     read.clear()
@@ -182,13 +185,15 @@ def test_a_batch_takes_up_the_shortest_of_its_rows():
     push[0] = 0
 
     def batch(ids, rows, prefixes=prefixes):
-        return Batch(decoder, ids, {"all": {1: push[rows]}, "answer": {}}, range(len(rows)), prefixes)
+        additions = {"all": {1: push[rows]}, "answer": {}}
+        return PromptBatch(ids, additions, range(len(rows)), decoder.device, prefixes)
 
-    batch(ids[:20], [0, 2]).logits()
-    batch(ids[:25], [1]).logits()
-    wanted, taken = batch(ids, [0, 1, 0, 2, 1], None), batch(ids, [0, 1, 0, 2, 1])
-    torch.testing.assert_close(taken.logits(), wanted.logits())
-    assert taken.cache.get_seq_length() == 30
-    for ours, theirs in zip(taken.cache.layers, wanted.cache.layers, strict=True):
-        torch.testing.assert_close(ours.keys, theirs.keys)
-        torch.testing.assert_close(ours.values, theirs.values)
+    decoder.engine.prefill([batch(ids[:20], [0, 2])])
+    decoder.engine.prefill([batch(ids[:25], [1])])
+    rows = [0, 1, 0, 2, 1]
+    assert [prefix.shape[3] for prefix in batch(ids, rows).cached_prefixes(range(5))] == [20] * 5
+    wanted, taken = batch(ids, rows, None), batch(ids, rows)
+    torch.testing.assert_close(*decoder.engine.prefill([taken, wanted]))
+    for ours, theirs in zip(taken.cache, wanted.cache, strict=True):
+        assert ours.shape[3] == 30
+        torch.testing.assert_close(ours, theirs)

@@ -1,4 +1,4 @@
-"""Prompts read together the lean way give what the network gives each of them alone."""
+"""Prompts prefilled together give what transformers' forward gives each of them alone."""
 
 import threading
 import time
@@ -6,15 +6,16 @@ import time
 import pytest
 import torch
 
-from steering.generation.engine.decoder import Batch, decoder_of, read_prompts
-from steering.generation.engine.llama import prefill
+from steering.generation.engine.decoder import decoder_of
+from steering.generation.engine.llama import engine as llama_engine
+from steering.generation.engine.llama.prefill import prefill
 from steering.generation.engine.prefix_cache import PrefixCache
+from steering.generation.engine.transformers_engine import TransformersEngine
 from steering.generation.server import DecodeServer
 from steering.generation.stream import generate, prompt_ids
-from steering.intervention.additions import additions_for
 from steering.models.chat_template import DEFAULT_SYSTEM_PROMPT
-from steering.vectors.vector import TOKEN_SCOPES
-from tests.generation.engine.llama.test_decode_step import LEAN, SETTINGS, lively
+from tests.generation.engine.llama.test_decode_step import LLAMA_LIKE, SETTINGS, lively
+from tests.generation.engine.test_decoder import batch_of
 from tests.generation.test_server import shots_of, texts
 from tests.generation.test_stream import NO_REPEATS, PROMPT, vector
 
@@ -27,52 +28,46 @@ PROMPTS = [
 ]
 
 
-def batches(model, prefixes=None):
-    return [
-        Batch(
-            decoder_of(model, "float16"),
-            list(ids),
-            {scope: additions_for(model, settings, [scope]) for scope in TOKEN_SCOPES},
-            range(len(settings)),
-            prefixes,
-        )
-        for ids, settings in PROMPTS
-    ]
+def batches(model, prefix_cache=None):
+    return [batch_of(model, settings, ids, prefix_cache) for ids, settings in PROMPTS]
 
 
-@pytest.mark.parametrize("architecture", LEAN)
-@pytest.mark.parametrize("known", [False, True])
-@pytest.mark.parametrize("masked", [4, 512])
-def test_prompts_read_together_are_read_as_by_the_network(architecture, known, masked, monkeypatch):
-    monkeypatch.setattr(prefill, "MASKED", masked)
-    model, prefixes = lively(architecture), PrefixCache()
-    wanted, read = batches(model), batches(model, prefixes)
-    if known:  # of the others' beginnings, too
-        read_prompts(batches(model, prefixes)[:2])
-    for got, ours, theirs in zip(read_prompts(read), read, wanted, strict=True):
-        with torch.inference_mode():
-            want = theirs._read_prompt()
+@pytest.mark.parametrize("architecture", LLAMA_LIKE)
+@pytest.mark.parametrize("cached", [False, True])
+@pytest.mark.parametrize("masked_tokens", [4, 512])
+def test_prompts_prefilled_together_are_what_transformers_gives(architecture, cached, masked_tokens, monkeypatch):
+    monkeypatch.setattr(llama_engine, "prefill", lambda model, requests: prefill(model, requests, masked_tokens))
+    model, prefix_cache = lively(architecture), PrefixCache()
+    decoder = decoder_of(model, "float16")
+    theirs, ours = batches(model), batches(model, prefix_cache)
+    if cached:  # of the others' beginnings, too
+        decoder.engine.prefill(batches(model, prefix_cache)[:2])
+    decoder.plain.shares_prompt = False
+    wanted = decoder.plain.prefill(theirs)
+    for got, want, mine, other in zip(decoder.engine.prefill(ours), wanted, ours, theirs, strict=True):
         torch.testing.assert_close(got, want, rtol=0, atol=1e-4 * float(want.std()))
-        for mine, other in zip(ours.cache.layers, theirs.cache.layers, strict=True):
-            torch.testing.assert_close(mine.keys, other.keys, rtol=1e-4, atol=1e-4)
-            torch.testing.assert_close(mine.values, other.values, rtol=1e-4, atol=1e-4)
+        for layer, (keys, values) in zip(other.cache.layers, mine.cache, strict=True):
+            torch.testing.assert_close(keys, layer.keys, rtol=1e-4, atol=1e-4)
+            torch.testing.assert_close(values, layer.values, rtol=1e-4, atol=1e-4)
 
 
-def test_what_fails_for_one_visitor_fails_for_nobody_else(monkeypatch):
-    model, reading, passes = lively("llama"), Batch.reading, []
-    server = DecodeServer(model, weights="float16")
+@pytest.mark.parametrize("weights", ["full", "float16"])
+def test_what_fails_for_one_visitor_fails_for_nobody_else(weights, monkeypatch):
+    """Six prompts wait; one of them cannot be prefilled, neither together with the others nor alone."""
+    model = lively("llama")
+    server = DecodeServer(model, weights=weights, prefill_tokens=10_000)
     options = {"max_new_tokens": 8, "repetition_penalty": NO_REPEATS}
     prompts = [f"{PROMPT} {number}" for number in (0, 1, 2, 3, 4, 4)]
     doomed = list(prompt_ids(model, prompts[3], system=DEFAULT_SYSTEM_PROMPT))
+    passes, found, go = [], {}, threading.Event()
+    ways = {kind: kind.prefill for kind in (TransformersEngine, llama_engine.LlamaEngine)}
 
-    def failing(self):
-        if self.tokens[0].tolist() == doomed:
-            raise ZeroDivisionError("no such luck")
-        return reading(self)
-
-    def counted(batches):
+    def failing(self, batches):
+        go.wait(timeout=60)
         passes.append(len(batches))
-        return read_prompts(batches)
+        if any(batch.tokens[0].tolist() == doomed for batch in batches):
+            raise ZeroDivisionError("no such luck")
+        return ways[type(self)](self, batches)
 
     def visit(number):
         try:
@@ -80,23 +75,21 @@ def test_what_fails_for_one_visitor_fails_for_nobody_else(monkeypatch):
         except ZeroDivisionError as error:
             found[number] = error
 
-    monkeypatch.setattr(server, "READ_TOKENS", 10_000)
-    monkeypatch.setattr(Batch, "reading", failing)
-    monkeypatch.setattr(server, "read_prompts", counted)
-    found = {}
-    threads = [threading.Thread(target=visit, args=(number,)) for number in range(len(prompts))]
-    server._thread = threading.Thread(target=server._serve)  # begins when all wait
-    for thread in threads:
-        thread.start()
-    while len(server._waiting) < len(threads):
-        time.sleep(0.01)
-    server._thread.start()
-    for thread in threads:
-        thread.join(timeout=60)
-    monkeypatch.undo()
-    assert passes == [5, 1, 1, 1, 1, 1]  # together, then each alone because one failed; the sixth need not be read
+    with monkeypatch.context() as patch:
+        for kind in ways:
+            patch.setattr(kind, "prefill", failing)
+        before = threading.Thread(target=lambda: list(shots_of(server, "first", max_new_tokens=1)))  # all others wait
+        threads = [before, *(threading.Thread(target=visit, args=(number,)) for number in range(len(prompts)))]
+        for thread in threads:
+            thread.start()
+            time.sleep(0.02)
+        while server.waiting < len(prompts):
+            time.sleep(0.01)
+        go.set()
+        for thread in threads:
+            thread.join(timeout=60)
+    assert (5 in passes) == (weights == "float16")  # together, the sixth after the fifth
     assert isinstance(found.pop(3), ZeroDivisionError)
     for number, columns in found.items():
-        alone = generate(model, prompts[number], SETTINGS[:2], weights="float16", **options)
-        assert texts(columns) == texts(alone)
+        assert texts(columns) == texts(generate(model, prompts[number], SETTINGS[:2], **options))
     assert len(found) == 5

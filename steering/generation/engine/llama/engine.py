@@ -1,0 +1,75 @@
+"""Prefill and decoding of Llama-like models with float16 weights, in the form in which `decoder` uses them."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from steering.generation.engine.llama.kv_cache import RowsKVCache
+from steering.generation.engine.llama.model import LlamaModel
+from steering.generation.engine.llama.prefill import PrefillRequest, next_token_logits, prefill
+from steering.generation.engine.prompt_batch import PromptBatch
+from steering.intervention.additions import Additions
+
+
+class LlamaEngine:
+    """Runs a Llama-like model by the written-out prefill and decode step; same methods as `TransformersEngine`.
+
+    Raises what `LlamaModel` raises for a model it cannot run.
+    """
+
+    name = "written-out Llama step, float16"
+    uses_prefix_cache = supports_ragged_batch = True
+
+    def __init__(self, network: PreTrainedModel, blocks: nn.ModuleList) -> None:
+        self._model = LlamaModel(network, blocks)
+
+    def prefill(self, batches: Sequence[PromptBatch]) -> list[Tensor]:
+        """Read the prompts in one pass; float32 [rows, vocabulary] after each. Sets the batches' caches."""
+        requests, rows = [], [batch.distinct_rows() for batch in batches]
+        for batch, (distinct, _) in zip(batches, rows, strict=True):
+            cached = batch.cached_prefixes(distinct.tolist())
+            start = cached[0].shape[3] if cached else 0
+            additions = batch.pass_additions(start, batch.prompt_length, distinct)
+            requests.append(PrefillRequest(batch.tokens[0, start:].tolist(), cached, additions))
+        results = []
+        for batch, (distinct, index), (logits, keys_values) in zip(
+            batches, rows, prefill(self._model, requests), strict=True
+        ):
+            layers = [layer.expand(-1, len(distinct), -1, -1, -1) for layer in keys_values]
+            for number, place in enumerate(distinct.tolist()) if batch.prefix_cache is not None else ():
+                batch.store_prefix(place, torch.stack([layer[:, number] for layer in layers]))
+            batch.cache, batch.engine = [layer[:, index] for layer in layers], self
+            results.append(logits.expand(len(distinct), -1)[index])
+        return results
+
+    def restore(self, batch: PromptBatch) -> bool:
+        """Restore the prompt's KV cache from the prefix cache; return False on a miss.
+
+        After it the prompt's last token is run by the next decode step, as if it had been decoded.
+        """
+        distinct, index = batch.distinct_rows()
+        prefixes = batch.cached_prefixes(distinct.tolist())
+        if not prefixes or prefixes[0].shape[3] < batch.prompt_length - 1:
+            return False
+        batch.cache, batch.engine = list(torch.stack(prefixes, dim=2)[:, :, index]), self
+        return True
+
+    def new_cache(self) -> RowsKVCache:
+        """Return an empty KV cache that rows can join."""
+        return RowsKVCache(self._model)
+
+    def next_token_logits(self, tokens: Tensor, layer: int) -> tuple[Tensor, Tensor]:
+        """Run tokens [1, positions] unsteered; float32 [vocabulary] after them, and the output of block `layer`."""
+        with torch.inference_mode():
+            hidden = self._model.embed(tokens[0])
+        return next_token_logits(self._model, hidden, range(len(self._model.blocks)), {}, layer)
+
+    def resume_from(self, layer: int, output: Tensor, tokens: Tensor, additions: Additions) -> Tensor:
+        """Steer from block `layer` on, which returned `output` for these tokens; float32 [vocabulary] after them."""
+        return next_token_logits(self._model, output, range(layer + 1, len(self._model.blocks)), additions)[0]
+
+    def can_resume(self) -> bool:
+        """Whether a pass can begin at a block's output: always."""
+        return True
