@@ -1,7 +1,7 @@
 """One program on several processes and machines: started by `accelerate launch`, joined by torch.distributed.
 
-Every process runs the same program and comes to each of the calls below in the same order. What fails on one of them
-ends all of them with the same sentence, so none is left waiting for another.
+Every process runs the same program and makes the calls below in the same order. An error on one of them is raised on
+all of them with the same sentence, so none is left waiting for another.
 """
 
 import os
@@ -18,18 +18,20 @@ if TYPE_CHECKING:
     from accelerate import PartialState
 
 LONGEST_WAIT = timedelta(days=2)
-"""For the slowest process, when each trains vectors of its own. A process that died is noticed at once all the same."""
+"""Time limit of an exchange. Long, because each process may train vectors of its own between two exchanges; a process
+that died is noticed at once all the same."""
 
 
 class SharedError(SteeringError):
-    """A SteeringError that every process raises with the same words: one of them may tell it for all."""
+    """A SteeringError that every process raises with the same words, so that the main one may print it for all."""
 
 
 class Processes:
-    """The processes of this run; without a `state` this one alone, and then every call costs nothing.
+    """The processes of a run. Without a `state` it is this process alone, and every call costs nothing.
 
     Attributes:
-        index, count: this process's number, from 0, and how many there are.
+        index: this process's number, from 0 (torch.distributed's rank).
+        count: the number of processes (torch.distributed's world size).
         device: where `load_model` should put the model; None leaves it the choice.
     """
 
@@ -40,57 +42,59 @@ class Processes:
 
     @property
     def is_main(self) -> bool:
-        """Whether this is the one that prints and writes files."""
+        """Whether this is the process that prints and writes files."""
         return self.index == 0
 
     def share(self, items: Sequence[int]) -> list[int]:
-        """This process's part of a batch: what is its own (i modulo count), as far as nobody gets more than is even.
+        """Return this process's part of a batch: even parts, without an exchange.
 
-        A pair so mostly meets the process that keeps its hidden states, with no word exchanged.
+        Item i goes to process i modulo count while that has less than its even part; the rest goes to those that have
+        fewest. So a pair mostly comes to the process that has its hidden states cached.
         """
         parts: list[list[int]] = [[] for _ in range(self.count)]
-        most = -(-len(items) // self.count)
-        left = []
+        even = -(-len(items) // self.count)
+        remaining = []
         for item in items:
-            own = parts[item % self.count]
-            (own if len(own) < most else left).append(item)
-        for item in left:
+            part = parts[item % self.count]
+            (part if len(part) < even else remaining).append(item)
+        for item in remaining:
             min(parts, key=len).append(item)
         return parts[self.index]
 
     def total(self, work: Callable[[], Tensor], size: int) -> Tensor:
-        """The sum over all processes of what `work` gives on each, a float32 tensor [size].
+        """Call `work` on each process and sum its results, float32 [size], over all of them (an all-reduce).
 
-        Raises what `work` raises when alone; a SharedError with the words of the first that failed otherwise.
+        Raises what `work` raises where this process is alone; otherwise a SharedError with the words of the first
+        process that failed.
         """
         if self._state is None:
             return work()
-        error, mine = None, torch.zeros(size + 1, device=self._state.device)
+        error, sums = None, torch.zeros(size + 1, device=self._state.device)  # the last one counts failures
         try:
-            mine[:size] = work()
-        except Exception as problem:
-            error, mine[size] = problem, 1.0
-        self._exchange(lambda: torch.distributed.all_reduce(mine))
-        if mine[size]:
-            problems = self.gathered(error and _in_words(error))
-            index, words = next((i, words) for i, words in enumerate(problems) if words)
-            where = "" if all(problems) else f"Process {index} of {self.count}: "  # the same everywhere: bad input
+            sums[:size] = work()
+        except Exception as problem:  # whatever it is, the other processes must hear of it
+            error, sums[size] = problem, 1.0
+        self._exchange(lambda: torch.distributed.all_reduce(sums))
+        if sums[size]:
+            messages = self.gathered(error and _in_words(error))
+            index, words = next((i, words) for i, words in enumerate(messages) if words)
+            where = "" if all(messages) else f"Process {index} of {self.count}: "  # bad input fails on all
             raise SharedError(f"{where}{words}") from error
-        return mine[:size]
+        return sums[:size]
 
     def together(self, work: Callable[[], Any]) -> Any:
-        """What `work` gives here, once it succeeded everywhere; fails everywhere if it fails anywhere."""
-        found: list[Any] = []
+        """Call `work` on each process and return this one's result, once all have succeeded; errors as in `total`."""
+        results: list[Any] = []
 
         def run() -> Tensor:
-            found.append(work())
+            results.append(work())
             return torch.zeros(0)
 
         self.total(run, 0)
-        return found[0]
+        return results[0]
 
     def agreed(self, value: Any) -> Any:
-        """The main process's value, on every process."""
+        """Return the main process's value on every process (a broadcast)."""
         if self._state is None:
             return value
         values = [value]
@@ -98,7 +102,7 @@ class Processes:
         return values[0]
 
     def gathered(self, value: Any) -> list[Any]:
-        """Every process's value, by index, on every process."""
+        """Return every process's value, by index, on every process (an all-gather)."""
         if self._state is None:
             return [value]
         values = [None] * self.count
@@ -106,14 +110,14 @@ class Processes:
         return values
 
     def leave(self) -> None:
-        """Part in good order, at the very end."""
+        """Close the connection, at the very end of the program."""
         if self._state is not None:
             self._state.destroy_process_group()
 
     def _exchange(self, exchange: Callable[[], Any]) -> None:
         try:
             exchange()
-        except RuntimeError as error:  # torch.distributed's word for a connection that broke
+        except RuntimeError as error:  # what torch.distributed raises for a broken connection
             raise SteeringError(
                 f"Another of the {self.count} processes ended or cannot be reached; see what it said and start anew: "
                 "the same command goes on from the last checkpoint."
@@ -124,7 +128,10 @@ ALONE = Processes()
 
 
 def launched() -> Processes:
-    """The processes `accelerate launch` (or torchrun) started this one with; `ALONE` if nothing did."""
+    """Join the processes that `accelerate launch` (or torchrun) started with this one; `ALONE` if nothing did.
+
+    Raises SteeringError where they cannot be joined.
+    """
     if int(os.environ.get("WORLD_SIZE") or 1) < 2 or "RANK" not in os.environ:
         return ALONE
     # Imported later, as transformers does, its functions would keep the group as a default argument: it would outlive

@@ -17,7 +17,7 @@ from steering import load_model
 from steering.models.loading import wrap_model
 from steering.pairs.tokenization import EncodedPair
 from steering.scoring.scorer import PairScorer
-from steering.training.methods.bipo.step import summed_gradient
+from steering.training.methods.bipo.step import bipo_sums
 from tests.benchmarks.training import necessary_operations
 
 VOCABULARY = 32_000
@@ -67,13 +67,13 @@ def main() -> None:
     for _ in range(2):
         began = time.perf_counter()
         for batch in batches:
-            summed_gradient(scorer, batch, vectors, (1.0,), beta=0.1).tolist()  # a list waits for the device
+            bipo_sums(scorer, batch, vectors, (1.0,), beta=0.1).tolist()  # a list waits for the device
         seconds.append((time.perf_counter() - began) / len(batches))
     operations = sum(necessary_operations(model, options.layer, [pairs[i] for i in b]) for b in batches) / len(batches)
     peak = matrix_multiply_peak(options.device, dtype)
     answer = {
-        "fast": scorer.fast,
-        "why_plain": scorer.why_plain,
+        "path": scorer.path,
+        "why": scorer.why,
         "parameters": sum(p.numel() for p in network.parameters()),
         "first_epoch_seconds_per_step": seconds[0],
         "later_seconds_per_step": seconds[1],

@@ -19,7 +19,7 @@ from steering.training import training_run
 from steering.vectors.vector import SteeringVector
 from tests.training.methods.bipo.two_processes import USUAL, VARIED
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[4]
 LAUNCH = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]
 LAUNCH += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"]
 
