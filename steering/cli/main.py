@@ -44,7 +44,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with contextlib.suppress(AttributeError):  # a stand-in for a real stream
             stream.reconfigure(errors="backslashreplace")  # a terminal that knows no emoji still gets the rest
     try:
-        options = _parser().parse_args(arguments)
+        with logging_to_stderr():  # a training method of another package may not load
+            options = _parser().parse_args(arguments)
         to_stderr = contextlib.redirect_stdout(sys.stderr if options.json else sys.stdout)  # what a library may print
         with to_stderr, logging_to_stderr(getattr(options, "verbose", False)):
             done = options.run(options)

@@ -34,6 +34,15 @@ class Bar(contextlib.AbstractContextManager):
             self._bar.close()
 
 
+DEPRECATIONS = ("transformers.utils.generic",)
+"""Loggers through which transformers tells programmers of renamed arguments, such as `past_key_values`. The versions
+that this package supports need the older name, so a user at a terminal can do nothing about it."""
+
+
+def _no_deprecation(record: logging.LogRecord) -> bool:
+    return "deprecated" not in record.getMessage()
+
+
 class _Lines(logging.Handler):
     """Log records as lines on stderr; a warning in one line unless everything is wanted."""
 
@@ -50,15 +59,23 @@ class _Lines(logging.Handler):
 
 @contextlib.contextmanager
 def logging_to_stderr(verbose: bool = False) -> Iterator[None]:
-    """Within this context show the package's log: warnings in one line each, or, verbose, all from INFO upwards."""
+    """Within this context show the package's log: warnings in one line each, or, verbose, all from INFO upwards.
+
+    What transformers logs stays as it is, but for deprecations, which only a verbose command shows.
+    """
     package = logging.getLogger("steering")
     handler, level = _Lines(verbose), package.level
     handler.setFormatter(logging.Formatter("%(levelname)s %(name)s: %(message)s"))
     package.addHandler(handler)
     package.setLevel(logging.INFO if verbose else logging.WARNING)
+    theirs = [] if verbose else [logging.getLogger(name) for name in DEPRECATIONS]
+    for logger in theirs:
+        logger.addFilter(_no_deprecation)
     try:
         yield
     finally:
+        for logger in theirs:
+            logger.removeFilter(_no_deprecation)
         package.removeHandler(handler)
         package.setLevel(level)
 

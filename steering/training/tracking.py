@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
 
 PROJECT = "steering-playground"
+"""What trackers that group runs call the group."""
 PACKAGES = {
     "aim": ("aim",),
     "clearml": ("clearml",),
@@ -42,7 +43,7 @@ def check_trackers(names: Sequence[str]) -> None:
 
 
 class Tracking(contextlib.AbstractContextManager):
-    """Within this context each report given to `hear` goes to all the trackers.
+    """Within this context each report of a step that `hear` is given goes to all the trackers.
 
     Args:
         names: keys of `PACKAGES`; none is fine.
@@ -58,7 +59,8 @@ class Tracking(contextlib.AbstractContextManager):
         self._accelerator: Accelerator | None = None
 
     def hear(self, progress: Progress) -> None:
-        if not self._names or progress.stage == "done":
+        """Log the report's figures; before the first ones, the settings of the run."""
+        if not self._names or progress.stage not in ("preparing", "training"):
             return
         if self._accelerator is None and (progress.settings or progress.stage == "training"):
             self._begin(progress.settings or {})
@@ -76,16 +78,18 @@ class Tracking(contextlib.AbstractContextManager):
     def __exit__(self, *error: object) -> None:
         if self._accelerator is not None:
             self._accelerator.end_training()
-            atexit.register(_talk_to_people)
+            atexit.register(_print_to_stderr)
 
 
-def _talk_to_people() -> None:
-    """What trackers still say as the program ends is not for stdout, where a program's answer stands."""
+def _print_to_stderr() -> None:
+    """Redirect what trackers still print as the program ends: on stdout stands the program's answer."""
     sys.stdout = sys.stderr
 
 
 def _figures(progress: Progress) -> dict[str, float]:
-    figures = {"loss": progress.loss, "margin": progress.margin, "norm": progress.norm, "epoch": progress.epoch}
+    """What a report of a step says in numbers; a method without a loss has no margin either."""
+    measured = {"loss": progress.loss, "margin": progress.margin, "norm": progress.norm, "epoch": progress.epoch}
+    figures = {name: value for name, value in measured.items() if value is not None}
     if progress.held_out:
         figures["held_out/loss"] = progress.held_out_loss
         for result in progress.held_out:

@@ -15,9 +15,12 @@ from mcp.client.streamable_http import streamablehttp_client
 from steering import train
 from steering.generation.next_token import Preview
 from steering.generation.stream import generate
+from steering.interface.playground.controls import Controls
 from steering.models.loading import LanguageModel
 from steering.pairs.dataset import Pairs, PreferencePair
-from steering.training.methods.bipo.presets import EFFORTS
+from steering.training.methods.bipo.config import BiPOConfig
+from steering.training.methods.bipo.presets import PRESETS
+from steering.training.registry import methods
 from steering.vectors.library import Library
 from steering.vectors.vector import SteeringVector
 from tests.serving import served
@@ -34,6 +37,7 @@ def test_only_what_is_documented_is_offered(client: Client) -> None:
         "/generate",
         "/preview",
         "/list_vectors",
+        "/list_methods",
         "/train",
     }
 
@@ -48,7 +52,7 @@ def test_columns_equal_the_librarys(client: Client, bundled: LanguageModel, shel
     asked = [{}, {"cheerful": 1.5}, {"cheerful": 0.5, "formal": -1.0}]
     answers = client.predict(prompt="How was your day?", columns=asked, max_new_tokens=12, api_name="/generate")
     settings = [{shelf.get(name): m for name, m in column.items()} for column in asked]
-    expected = generate(bundled, "How was your day?", settings, max_new_tokens=12)
+    expected = generate(bundled, "How was your day?", settings, max_new_tokens=12, repetition_penalty=1.1)
     assert [a["text"] for a in answers] == [column.text for column in expected]
     assert [a["setting"] for a in answers] == asked
 
@@ -100,12 +104,59 @@ def test_a_vector_is_trained_shelved_and_used(small) -> None:
     vector = shelf.get(done["vector"])
     assert (vector.name, vector.behavior, vector.layers[0]) == ("Taker", "takes things", done["layer"])
     training, held_out = Pairs.of(PreferencePair(**pair) for pair in PAIRS).split(0.2, 0)
-    settings = EFFORTS["quick"].settings
+    settings = PRESETS["quick"].settings
     assert vector.directions[done["layer"]].norm() == pytest.approx(done["norm"], abs=1e-3)
     expected = train(model, training, held_out=held_out, **settings)
     torch.testing.assert_close(vector.directions, expected.directions, rtol=1e-4, atol=1e-6)
+    assert [row["multiplier"] for row in vector.metrics["held_out"]] == [-2, -1, 0, 1, 2]
     answer = client.predict(prompt="Hi", columns=[{"taker": 2.0}], max_new_tokens=3, api_name="/generate")
     assert answer[0]["setting"] == {"taker": 2.0}
+
+
+def test_the_penalty_is_the_pages(client: Client) -> None:
+    parameters = client.view_api(return_format="dict")["named_endpoints"]["/generate"]["parameters"]
+    (penalty,) = (p for p in parameters if p["parameter_name"] == "repetition_penalty")
+    assert penalty["parameter_default"] == Controls.penalty == 1.1
+
+
+def test_methods_are_listed_with_their_settings(small) -> None:
+    listed = {m["name"]: m for m in Client(small[0], verbose=False).predict(api_name="/list_methods")}
+    assert list(listed) == list(methods()) and all(m["label"] and m["description"] for m in listed.values())
+    assert [preset["name"] for preset in listed["bipo"]["presets"]] == ["quick", "standard", "paper"]
+    assert listed["bipo"]["presets"][0]["settings"] == PRESETS["quick"].settings and listed["caa"]["presets"] == []
+    settings = {s["name"]: s for s in listed["bipo"]["settings"]}
+    assert settings["epochs"] == {
+        "name": "epochs",
+        "label": "Epochs",
+        "help": "passes over the pairs",
+        "unit": "",
+        "type": "integer",
+        "range": "a whole number from 1 to 1000",
+        "default": 4,
+    }
+    assert set(settings) == set(BiPOConfig.model_fields)
+    assert settings["signs"]["range"] == "one of: drawn, both, plus"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "method"),
+    [
+        ({"method": "caa", "settings": {"layer": [1, 2], "position": "last"}}, {"layer": [1, 2], "position": "last"}),
+        (
+            {"effort": "standard", "seed": 3, "settings": {"layer": 1, "epochs": 1}},
+            {"layer": 1, "epochs": 1, "seed": 3},
+        ),
+    ],
+)
+def test_any_method_trains_with_any_settings(small, arguments: dict, method: dict) -> None:
+    address, _, shelf = small
+    job = Client(address, verbose=False).submit(pairs=PAIRS, name="Any", **arguments, api_name="/train")
+    *progress, done = job.result() and job.outputs()
+    assert progress and all(told["seconds_left"] >= 0 for told in progress)
+    vector = shelf.get(done["vector"])
+    wanted = {"name": arguments.get("method", "bipo"), **method}
+    assert wanted.items() <= vector.method.items() and done["layer"] == method["layer"]
+    assert len(vector.metrics["held_out"]) == 5 and vector.norm == pytest.approx(done["norm"], abs=1e-3)
 
 
 def test_a_preview_is_the_librarys(small) -> None:
@@ -126,6 +177,11 @@ def test_a_preview_is_the_librarys(small) -> None:
         ({"pairs": [PAIRS[0], {"prompt": "p", "chosen": ""}], "name": "x"}, "Pair 2 is unsound"),
         ({"pairs": PAIRS, "name": " "}, "needs a name"),
         ({"pairs": PAIRS, "name": "x", "effort": "heroic"}, "no effort 'heroic'"),
+        ({"pairs": PAIRS, "name": "x", "method": "magic"}, "no method 'magic'; choose one of: bipo, caa"),
+        ({"pairs": PAIRS, "name": "x", "method": "caa", "effort": "quick"}, "no effort 'quick' of caa; leave it out"),
+        ({"pairs": PAIRS, "name": "x", "settings": {"epochs": 0}}, "epochs is 0; give a whole number from 1"),
+        ({"pairs": PAIRS, "name": "x", "method": "caa", "settings": {"beta": 1}}, "caa has no setting 'beta'"),
+        ({"pairs": PAIRS, "name": "x", "settings": [1]}, "settings is a mapping"),
     ],
 )
 def test_bad_training_requests_are_answered_with_a_sentence(small, arguments: dict, says: str) -> None:
@@ -146,5 +202,5 @@ def test_agents_find_the_same_as_tools(small) -> None:
 
     with ThreadPoolExecutor(1) as elsewhere:  # a browser test may have left an event loop in this thread
         names, described, answer = elsewhere.submit(asyncio.run, visit()).result()
-    assert names == {"generate", "preview", "list_vectors", "train"}
+    assert names == {"generate", "preview", "list_vectors", "list_methods", "train"}
     assert described == "What the model is asked." and re.search(r"tokens\W+[123]\b", answer), answer

@@ -1,0 +1,157 @@
+"""Training through the API: what the endpoints `train` and `list_methods` do."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+import gradio as gr
+
+from steering.errors import SteeringError
+from steering.interface.app_state import AppState
+from steering.interface.playground.controls import LONGEST_PROMPT
+from steering.pairs.dataset import Pairs, PreferencePair
+from steering.training.config import SettingSpec, one_or_all
+from steering.training.pipeline import run
+from steering.training.registry import Method, method_named, methods
+from steering.vectors.library import Entry
+from steering.vectors.vector import SteeringVector
+
+HOLDOUT = 0.2
+"""Share of the pairs to measure on, as the command line's default."""
+MOST_PAIRS = 5000
+"""What a request may bring: some 5 MB, and hours of training on a laptop."""
+LONGEST_NAME, LONGEST_BEHAVIOR = 80, 200
+"""Characters; what is longer is cut."""
+
+
+def described_methods() -> list[dict[str, Any]]:
+    """Describe all methods, with their presets and settings, as JSON."""
+    return [_described(method) for method in methods().values()]
+
+
+def _described(method: Method) -> dict[str, Any]:
+    presets = [
+        {"name": name, "label": preset.label, "hint": preset.hint, "settings": dict(preset.settings)}
+        for name, preset in method.presets.items()
+    ]
+    settings = [_described_setting(spec) for spec in method.config_class.specs()]
+    return {
+        "name": method.name,
+        "label": method.label,
+        "description": method.description,
+        "presets": presets,
+        "settings": settings,
+    }
+
+
+def _described_setting(spec: SettingSpec) -> dict[str, Any]:
+    return {
+        "name": spec.name,
+        "label": spec.label,
+        "help": spec.help,
+        "unit": spec.unit,
+        "type": spec.kind,
+        "range": spec.range,
+        "default": spec.default,
+    }
+
+
+def train_for(
+    app: AppState,
+    rows: list[dict[str, str]],
+    name: str,
+    behavior: str,
+    effort: str,
+    seed: int,
+    method: str,
+    settings: Mapping[str, Any] | None,
+) -> Iterator[dict[str, Any]]:
+    """Train on the rows, put the vector on the shelf and yield what the endpoint's documentation promises.
+
+    Raises gr.Error, one sentence, for what cannot be trained, or while another training runs.
+    """
+    with plain_errors():
+        pairs = _pairs(rows)
+        chosen = method_named(str(method))
+        if not isinstance(settings, Mapping | None):
+            raise SteeringError("settings is a mapping of names to values, such as {'layer': 12}.")
+        preset = chosen.preset_settings(str(effort) if effort else chosen.default_preset)
+        given = {"seed": seed, **preset, **(settings or {})}
+        config = chosen.config(given)
+        if not str(name).strip():
+            raise SteeringError("The vector needs a name.")
+        if not app.training.acquire(blocking=False):
+            raise SteeringError(f"Another training is running{app.training_news}; try again when it has ended.")
+        shelf = _ShelfPlace(app)
+        try:
+            app.training_news = ", just begun"
+            training, held_out = pairs.split(HOLDOUT, config.seed)
+            reports = run(
+                app.model,
+                training,
+                held_out,
+                chosen.name,
+                name=str(name).strip()[:LONGEST_NAME],
+                behavior=str(behavior).strip()[:LONGEST_BEHAVIOR],
+                save=shelf.save,
+                **given,
+            )
+            for progress in reports:
+                if progress.stage == "training":
+                    app.training_news = f" (step {progress.step} of {progress.total_steps})"
+                    yield {
+                        "step": progress.step,
+                        "steps": progress.total_steps,
+                        "loss": progress.loss,
+                        "seconds_left": round(progress.seconds_left, 1),
+                    }
+        finally:
+            app.training_news = ""
+            app.training.release()
+    yield {
+        "vector": shelf.entry.slug,
+        "layer": one_or_all(progress.vector.layers),
+        "norm": round(progress.vector.norm, 3),
+        "steps": progress.step,
+        "seconds": round(progress.seconds, 1),
+    }
+
+
+class _ShelfPlace:
+    """Where a run saves its vector: a new place on the shelf at first, the same again once it was measured."""
+
+    def __init__(self, app: AppState) -> None:
+        self._app = app
+        self.entry: Entry | None = None
+
+    def save(self, vector: SteeringVector) -> None:
+        """Add the vector to the shelf, or write it again in its place there."""
+        if self.entry is None:
+            self.entry = self._app.library.add(vector)
+        else:
+            replace(vector, name=self.entry.vector.name).save(self.entry.path)
+
+
+def _pairs(rows: list[dict[str, str]]) -> Pairs:
+    if not isinstance(rows, list) or not 1 <= len(rows) <= MOST_PAIRS:
+        raise SteeringError(f"Give 1 to {MOST_PAIRS:,} pairs, each with prompt, chosen and rejected.")
+    made = []
+    for number, row in enumerate(rows, start=1):
+        texts = [row.get(role) if isinstance(row, dict) else None for role in ("prompt", "chosen", "rejected")]
+        if not all(isinstance(text, str) and text.strip() and len(text) <= LONGEST_PROMPT for text in texts):
+            raise SteeringError(
+                f"Pair {number} is unsound: prompt, chosen and rejected must be texts of at most {LONGEST_PROMPT:,} "
+                "characters, none of them empty."
+            )
+        made.append(PreferencePair(*texts, line=number))
+    return Pairs.of(made, source="the API")
+
+
+@contextmanager
+def plain_errors() -> Iterator[None]:
+    """Pass what went wrong on as one sentence for the caller, without a traceback in the log."""
+    try:
+        yield
+    except SteeringError as error:
+        raise gr.Error(str(error), print_exception=False) from error
