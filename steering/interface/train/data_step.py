@@ -75,7 +75,7 @@ class DataStep:
             table = gr.Dataframe(
                 headers=list(ROLES),
                 type="array",
-                column_count=(3, "fixed"),
+                column_count=len(ROLES),
                 interactive=True,
                 wrap=True,
                 max_height=340,
@@ -117,10 +117,10 @@ def apply_edits(rows: Sequence[Sequence[Any]], pairs: Pairs | None) -> Update:
     shown = list(pairs[:TABLE_ROWS]) if pairs else []
     edited = []
     for number, row in enumerate(rows, start=1):
-        texts = [str(cell or "") for cell in row]
+        prompt, chosen, rejected = (str(cell or "") for cell in [*row, "", "", ""][: len(ROLES)])
         earlier_turns = shown[number - 1].before if number <= len(shown) else ()
-        if any(text.strip() for text in texts):
-            edited.append(PreferencePair(*texts, before=earlier_turns, line=number))
+        if any(text.strip() for text in (prompt, chosen, rejected)):
+            edited.append(PreferencePair(prompt, chosen, rejected, before=earlier_turns, line=number))
     past_the_table = pairs[TABLE_ROWS:] if pairs else ()
     edited += [replace(pair, line=len(rows) + i) for i, pair in enumerate(past_the_table, start=1)]
     try:
@@ -159,7 +159,7 @@ def _report(pairs: Pairs) -> str:
 
 
 def _columns(*names: str) -> dict[str, str] | None:
-    """role -> column name, for those that are given; None for none."""
+    """Map roles to column names, for those that are given; None for none."""
     given = {role: name.strip() for role, name in zip(ROLES, names, strict=True) if (name or "").strip()}
     return given or None
 

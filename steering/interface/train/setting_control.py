@@ -64,7 +64,7 @@ def make_control(spec: SettingSpec, method: str, presets: Iterable[Preset]) -> S
     open_default = by_preset or spec.default is None
     empty = BY_EFFORT if by_preset else FILLED_IN
     unit_is_unsaid = bool(spec.unit) and spec.unit not in f"{spec.label} {spec.help}".lower()
-    common = {
+    common: dict[str, Any] = {
         "label": f"{spec.label} ({spec.unit})" if unit_is_unsaid else spec.label,
         "info": spec.help,
         "elem_id": f"setting-{method}-{spec.name.replace('_', '-')}",
