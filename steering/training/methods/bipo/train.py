@@ -153,7 +153,7 @@ class BiPORun:
                 self.notes.append(self.trainer.take_back(step))
                 return
             measured = self._measure(step, loss)
-            state.step = step
+            state.step = step  # only now: a step whose measurement failed is taken again from the checkpoint
             checkpoint = self.context.checkpoint
             if checkpoint and checkpoint.due:
                 self.save_checkpoint()
@@ -166,6 +166,7 @@ class BiPORun:
                 norm=self.trainer.norm,
                 seconds_left=(time.monotonic() - began) / (step - first) * (self.total_steps - step),
                 note=_joined(checkpoint.problem if checkpoint else "", self.scorer.states.problem),
+                vector=self.vector() if measured else None,
                 **measured,
             )
 
@@ -194,7 +195,7 @@ class BiPORun:
                 "held_out": [result.as_dict() for result in results],
             }
         self.state.add_to_curve(**point)
-        return measured | {"vector": self.vector()} if measured else {}
+        return measured
 
     # What comes of it -------------------------------------------------------------------------------------------------
 
