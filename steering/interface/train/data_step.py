@@ -52,10 +52,9 @@ class DataStep:
                     example_sets(), label="Take an example set", value=None, elem_id="example-set", interactive=True
                 )
             with gr.Column(min_width=260):
+                file = gr.File(label="or drop a file", file_types=list(READERS), height=140, elem_id="pairs-file")
                 kinds = ", ".join(suffix.removeprefix(".").upper() for suffix in READERS)
-                file = gr.File(
-                    label=f"or drop a file: {kinds}", file_types=list(READERS), height=140, elem_id="pairs-file"
-                )
+                gr.HTML(html.note(kinds), padding=False)
             with gr.Column(min_width=260):
                 pasted = gr.Textbox(
                     label="or paste rows",
