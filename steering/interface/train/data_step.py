@@ -52,10 +52,9 @@ class DataStep:
                     example_sets(), label="Take an example set", value=None, elem_id="example-set", interactive=True
                 )
             with gr.Column(min_width=260):
+                file = gr.File(label="or drop a file", file_types=list(READERS), height=140, elem_id="pairs-file")
                 kinds = ", ".join(suffix.removeprefix(".").upper() for suffix in READERS)
-                file = gr.File(
-                    label=f"or drop a file: {kinds}", file_types=list(READERS), height=140, elem_id="pairs-file"
-                )
+                gr.HTML(html.note(kinds), padding=False)
             with gr.Column(min_width=260):
                 pasted = gr.Textbox(
                     label="or paste rows",
@@ -75,7 +74,7 @@ class DataStep:
             table = gr.Dataframe(
                 headers=list(ROLES),
                 type="array",
-                column_count=(3, "fixed"),
+                column_count=len(ROLES),
                 interactive=True,
                 wrap=True,
                 max_height=340,
@@ -117,10 +116,10 @@ def apply_edits(rows: Sequence[Sequence[Any]], pairs: Pairs | None) -> Update:
     shown = list(pairs[:TABLE_ROWS]) if pairs else []
     edited = []
     for number, row in enumerate(rows, start=1):
-        texts = [str(cell or "") for cell in row]
+        prompt, chosen, rejected = (str(cell or "") for cell in [*row, "", "", ""][: len(ROLES)])
         earlier_turns = shown[number - 1].before if number <= len(shown) else ()
-        if any(text.strip() for text in texts):
-            edited.append(PreferencePair(*texts, before=earlier_turns, line=number))
+        if any(text.strip() for text in (prompt, chosen, rejected)):
+            edited.append(PreferencePair(prompt, chosen, rejected, before=earlier_turns, line=number))
     past_the_table = pairs[TABLE_ROWS:] if pairs else ()
     edited += [replace(pair, line=len(rows) + i) for i, pair in enumerate(past_the_table, start=1)]
     try:
@@ -159,7 +158,7 @@ def _report(pairs: Pairs) -> str:
 
 
 def _columns(*names: str) -> dict[str, str] | None:
-    """role -> column name, for those that are given; None for none."""
+    """Map roles to column names, for those that are given; None for none."""
     given = {role: name.strip() for role, name in zip(ROLES, names, strict=True) if (name or "").strip()}
     return given or None
 

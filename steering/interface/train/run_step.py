@@ -106,7 +106,12 @@ class RunStep:
             "results": NO_RESULTS_YET,
             "samples": message(),
         }
-        arguments = {"model": self.app.model, "pairs": training, "held_out": held_out, "method": method.name}
+        arguments: dict[str, Any] = {
+            "model": self.app.model,
+            "pairs": training,
+            "held_out": held_out,
+            "method": method.name,
+        }
         checkpoint = default_checkpoint(**arguments, **settings)
         draft_id = self._draft_id(checkpoint, pairs, start_over=start_over)
 
@@ -132,10 +137,11 @@ class RunStep:
             if nothing.stopped == "asked":
                 raise _StoppedBeforeTraining from nothing
             raise
-        results = progress.vector.metrics.get("held_out", [])
+        vector = _vector(progress)
+        results = vector.metrics.get("held_out", [])
         yield {
             "status": _ending(progress),
-            "unsaved": UnsavedRun(progress.vector, draft_id),
+            "unsaved": UnsavedRun(vector, draft_id),
             "results": html.results_table(results, len(held_out)) or html.note(NOT_MEASURED),
         }
 
@@ -150,9 +156,9 @@ class RunStep:
                 charts = _charts(view) if view.has_curve else {}
                 yield {"status": view.html(), **charts, "charts": gr.update(visible=view.has_curve)}
         elif progress.stage == "trained":
-            text = f"{summary(progress)} Writing sample answers ..."
+            text = f"{summary(progress, _vector(progress))} Writing sample answers ..."
             yield {"status": html.progress_bar(1, text), **_charts(view)}
-            yield from self._samples(progress.vector, prompt, run)
+            yield from self._samples(_vector(progress), prompt, run)
         elif progress.stage == "measuring":
             where = f"batch {progress.step} of {progress.total_steps}"
             text = f"Measuring the vector on the held-out pairs, {where} ..."
@@ -192,6 +198,12 @@ class RunStep:
         return draft_id
 
 
+def _vector(progress: Progress) -> SteeringVector:
+    """Return the vector of a report of the stage `trained` or a later one."""
+    assert progress.vector is not None
+    return progress.vector
+
+
 def _charts(view: TrainingView) -> Update:
     return dict(zip(("loss_chart", "margin_chart"), view.charts(), strict=True))
 
@@ -199,7 +211,7 @@ def _charts(view: TrainingView) -> Update:
 def _ending(progress: Progress) -> str:
     """Render how the run ended and what to do next."""
     notes = [progress.note, CONTINUE_HINT if progress.stopped == "asked" else ""]
-    bar = html.progress_bar(1, f"{summary(progress)} Give it a name and save it.")
+    bar = html.progress_bar(1, f"{summary(progress, _vector(progress))} Give it a name and save it.")
     return bar + "".join(html.note(text) for text in notes if text)
 
 

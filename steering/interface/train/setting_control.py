@@ -15,6 +15,9 @@ FILLED_IN, BY_EFFORT = "automatic", "as the effort says"
 """What a control shows for a setting without a fixed default: the run fills it in, or the preset sets it."""
 MOST_ON_A_SLIDER = 10
 """A number whose whole range is at most this wide gets a slider, any other a box to type in."""
+LONGEST_SLIDER_HELP = 80
+"""Characters of help up to which it may be a slider: gradio squeezes a slider's help in beside its number, a dozen
+letters wide on a phone."""
 SLIDER_STEPS = 20
 """Steps of such a slider from end to end: a tenth for a range of 2, fine enough to choose and coarse enough to hit."""
 
@@ -64,7 +67,7 @@ def make_control(spec: SettingSpec, method: str, presets: Iterable[Preset]) -> S
     open_default = by_preset or spec.default is None
     empty = BY_EFFORT if by_preset else FILLED_IN
     unit_is_unsaid = bool(spec.unit) and spec.unit not in f"{spec.label} {spec.help}".lower()
-    common = {
+    common: dict[str, Any] = {
         "label": f"{spec.label} ({spec.unit})" if unit_is_unsaid else spec.label,
         "info": spec.help,
         "elem_id": f"setting-{method}-{spec.name.replace('_', '-')}",
@@ -80,8 +83,15 @@ def make_control(spec: SettingSpec, method: str, presets: Iterable[Preset]) -> S
         return SettingControl(spec, make(choices, value=untouched, **common), untouched)
     if open_default:
         return SettingControl(spec, gr.Textbox(placeholder=empty, max_lines=1, max_length=30, **common), "")
-    if spec.low is not None and spec.high is not None and not spec.above and spec.high - spec.low <= MOST_ON_A_SLIDER:
-        step = 1 if spec.kind == "integer" else (spec.high - spec.low) / SLIDER_STEPS
-        return SettingControl(spec, gr.Slider(spec.low, spec.high, spec.default, step=step, **common), spec.default)
+    if ends := _slider_ends(spec):
+        step = 1 if spec.kind == "integer" else (ends[1] - ends[0]) / SLIDER_STEPS
+        return SettingControl(spec, gr.Slider(*ends, spec.default, step=step, **common), spec.default)
     precision = 0 if spec.kind == "integer" else None
     return SettingControl(spec, gr.Number(spec.default, precision=precision, **common), spec.default)
+
+
+def _slider_ends(spec: SettingSpec) -> tuple[float, float] | None:
+    """Return the range of a number that suits a slider; None for one to type in."""
+    if spec.low is None or spec.high is None or spec.above or len(spec.help) > LONGEST_SLIDER_HELP:
+        return None
+    return (spec.low, spec.high) if spec.high - spec.low <= MOST_ON_A_SLIDER else None

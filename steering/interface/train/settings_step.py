@@ -151,7 +151,7 @@ class SettingsStep:
         return [self.description, self.effort, self.time, *panels]
 
     @property
-    def time_inputs(self) -> list[Component]:
+    def time_inputs(self) -> list[Any]:
         """The controls on which the time of a training may depend, in a fixed order."""
         own = [control.component for controls in self.controls.values() for control in controls.values()]
         return [self.layer, self.several_layers, self.holdout, *own]
@@ -159,7 +159,9 @@ class SettingsStep:
     def choose_method(self, name: str) -> dict[Component | gr.Column, Any]:
         """Show the description, efforts and settings of this method, and hide those of the others."""
         method = self.methods.get(name, self.methods[self._first])
-        visible = {panel: gr.update(visible=each == name) for each, ps in self.panels.items() for panel in ps}
+        visible: dict[Component | gr.Column, Any] = {
+            panel: gr.update(visible=each == name) for each, panels in self.panels.items() for panel in panels
+        }
         effort = gr.update(choices=effort_choices(method), value=method.default_preset, visible=len(method.presets) > 1)
         return {self.description: html.note(method.description), self.effort: effort, self.time: "", **visible}
 

@@ -19,7 +19,7 @@ from steering.interface.train.time_estimates import TimeEstimates
 
 TRAININGS_WAITING = 16
 """Visitors whose training may run or wait for another at a time; each holds one of the server's threads."""
-HIDDEN = {"show_progress": "hidden", "api_visibility": "private"}
+HIDDEN: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 
 
 def build(app: AppState, page: gr.Blocks, tabs: gr.Tabs, play: Playground) -> None:

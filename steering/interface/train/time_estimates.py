@@ -12,7 +12,7 @@ from steering.interface.app_state import AppState
 from steering.interface.train.setting_control import Values
 from steering.interface.train.settings_step import SettingsStep, effort_choices
 from steering.pairs.dataset import Pairs
-from steering.training.registry import Method
+from steering.training.registry import Estimate, Method
 
 MOST_REMEMBERED = 500
 """Estimates kept for the time in which a training runs; one visitor who tries settings out makes a few dozen."""
@@ -51,29 +51,33 @@ class TimeEstimates:
 
     def _times(self, method: Method, pairs: Pairs, values: Values) -> dict[str, str]:
         """Return the time of each preset, in words; of the only run under the key "" for a method without presets."""
-        if method.estimate is None:
+        estimate = method.estimate
+        if estimate is None:
             return dict.fromkeys(method.presets or [""], "a few seconds")
         holdout = float(values[self.settings_step.holdout])
         times = {}
         for preset in method.presets or [""]:
-            settings = self.settings_step.settings(values, preset)
-            config = method.config(settings)
+            config = method.config(self.settings_step.settings(values, preset))
             key = (method.name, repr(config), pairs.sha256, holdout)
-            if key not in self._predicted and not self._predict(key, method, pairs, holdout, config):
-                return {}
+            if key not in self._predicted:
+                seconds = self._seconds(estimate, pairs, holdout, config)
+                if seconds is None:
+                    return {}
+                self._remember(key, f"about {html.roughly(seconds)}")
             times[preset] = self._predicted[key]
         return times
 
-    def _predict(self, key: Any, method: Method, pairs: Pairs, holdout: float, config: Any) -> bool:
-        """Predict one run and remember its time; False while a training runs."""
+    def _seconds(self, estimate: Estimate, pairs: Pairs, holdout: float, config: Any) -> float | None:
+        """Predict one run, alone on the machine; None while a training runs."""
         with self._one_at_a_time:
             if not self.app.training.acquire(blocking=False):
-                return False
+                return None
             try:
-                seconds = method.estimate(self.app.model, *pairs.split(holdout, config.seed), config)
+                return estimate(self.app.model, *pairs.split(holdout, config.seed), config)
             finally:
                 self.app.training.release()
+
+    def _remember(self, key: Any, time: str) -> None:
         if len(self._predicted) >= MOST_REMEMBERED:
             self._predicted.clear()
-        self._predicted[key] = f"about {html.roughly(seconds)}"
-        return True
+        self._predicted[key] = time

@@ -9,6 +9,7 @@ from steering.interface import html
 from steering.interface.app_state import TrainingStatus
 from steering.interface.charts import Point, loss_chart, margin_chart
 from steering.training.progress import Progress
+from steering.vectors.vector import SteeringVector
 
 CHART_SECONDS = 1.5
 """Between two drawings. gradio sends and mounts a plot whole each time: at 10 a second the page only redraws, at one
@@ -88,18 +89,20 @@ class TrainingView:
             figures.append(f"loss {progress.loss:.3f}")
         if progress.norm:
             figures.append(f"vector norm {progress.norm:.1f}")
-        measured = next((point["held_out"] for point in reversed(self._curve) if "held_out" in point), [])
+        measured: list[dict[str, float]] = next(
+            (point["held_out"] for point in reversed(self._curve) if "held_out" in point), []
+        )
         if measured:
             each = [f"{100 * r['preference_accuracy']:.0f} % at {r['multiplier']:+g}" for r in measured]
             figures.append(f"held-out accuracy {' and '.join(each)}")
         return [figure for figure in figures if figure]
 
 
-def summary(progress: Progress) -> str:
-    """`Done after 24 of 24 steps, 40 s: a vector of norm 4.2 at layer 14.` for a report that carries the vector."""
+def summary(progress: Progress, vector: SteeringVector) -> str:
+    """`Done after 24 of 24 steps, 40 s: a vector of norm 4.2 at layer 14.` for the report of a run that has ended."""
     return (
         f"{ENDINGS[progress.stopped]} after {progress.step} of {progress.total_steps} steps, "
-        f"{html.duration(progress.seconds)}: {html.where(progress.vector)}."
+        f"{html.duration(progress.seconds)}: {html.where(vector)}."
     )
 
 

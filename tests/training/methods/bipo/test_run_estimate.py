@@ -41,9 +41,9 @@ def test_pairs_past_the_sample_are_taken_to_be_like_it(model: LanguageModel) -> 
     def alike(count: int) -> Pairs:
         return Pairs.of(PreferencePair(f"Question {i:05}?", "Yes", "No") for i in range(count))
 
-    held_out = alike(1)[:0]
-    sampled = estimate(model, alike(SAMPLED_PAIRS), held_out, BiPOConfig())
-    assert estimate(model, alike(2 * SAMPLED_PAIRS), held_out, BiPOConfig()) == pytest.approx(2 * sampled, rel=0.05)
+    counts = [SAMPLED_PAIRS, 2 * SAMPLED_PAIRS, 3 * SAMPLED_PAIRS]
+    first, second, third = (estimate(model, alike(count), alike(1)[:0], BiPOConfig()) for count in counts)
+    assert third - second == pytest.approx(second - first) and second > first  # beside what every run costs once
 
 
 def test_a_layer_that_is_not_there_is_refused(model: LanguageModel, pairs: Pairs) -> None:
