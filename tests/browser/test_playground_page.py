@@ -154,6 +154,7 @@ def test_the_first_word_moves_while_a_slider_is_dragged(page: Page, address: str
     page.wait_for_timeout(500)
     down = bars(page)
     assert before != up != down and len(up) == len(down) == 10
+    assert not any("e+" in bar for bar in before + up + down)  # one of them has 9.5 %
     assert page.locator("#columns h3").all_inner_texts() == answers  # nothing was generated yet
     page.mouse.up()
     page.wait_for_function("document.querySelectorAll('#columns .reply').length === 3")
