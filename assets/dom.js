@@ -10,5 +10,6 @@ const h = (tag, attributes = {}, ...children) => {
   return node;
 };
 const signed = (number) => (number > 0 ? `+${number}` : number < 0 ? `\u2212${-number}` : '0');
-const percent = (share) => (share >= 0.0995 ? `${Math.round(100 * share)} %` : share >= 0.001
+// From 9.5 % on in whole percents: one digit of it would be written 1e+1.
+const percent = (share) => (share >= 0.095 ? `${Math.round(100 * share)} %` : share >= 0.001
   ? `${(100 * share).toPrecision(1)} %` : share > 0 ? 'under 0.1 %' : '0 %');

@@ -1,7 +1,7 @@
 // The next token while a slider moves: one request to the server at a time, and the next one for the latest place only.
 const TYPING = 300; // ms after the last key in the prompt
-const DRAWING = 50; // ms that gradio takes to draw the prompt that came with new sliders
-const MOST_CACHED = 200; // answers of about 1 kB each: three sliders' whole ranges and more
+const DRAWING = 50; // ms: what the server sent together with new sliders is in the page by then
+const MOST_CACHED = 200; // answers of about 1 kB each; a slider has 25 places
 const head = h('p', { class: 'forecast', 'aria-live': 'polite' });
 const bars = h('ol', { class: 'chances' });
 const legend = h('p', { class: 'chances-legend' }, h('i', { class: 'untouched' }), 'untouched model ', h('i', { class: 'steered' }), 'your setting');

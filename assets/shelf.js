@@ -1,6 +1,8 @@
 // The vectors on the shelf, as a list to choose from.
 const list = h('ul', { class: 'shelf', role: 'listbox', 'aria-label': 'Vectors on the shelf' });
 element.replaceChildren(list);
+let clicks = 0;
+let chosen = ''; // by the last click
 const render = () => {
   const { items, selected } = props.value;
   const focused = document.activeElement && list.contains(document.activeElement);
@@ -14,9 +16,18 @@ const render = () => {
 list.addEventListener('click', (event) => {
   const button = event.target.closest('button[data-slug]');
   if (!button) return;
-  props.value = { ...props.value, selected: button.dataset.slug };
+  clicks += 1;
+  select(button.dataset.slug);
+});
+const select = (slug) => {
+  chosen = slug;
+  props.value = { ...props.value, selected: slug, clicks };
   render();
   trigger('select');
+};
+watch('value', () => {
+  const overtaken = props.value.clicks < clicks; // the answer to what was asked before the last click
+  if (overtaken && props.value.items.some((item) => item.slug === chosen)) select(chosen);
+  else render();
 });
-watch('value', render);
 render();

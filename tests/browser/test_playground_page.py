@@ -16,6 +16,8 @@ FINISHED = (
     "document.querySelectorAll('#columns .reply').length > 0 && !document.querySelector('#columns .reply.writing')"
 )
 
+SLOW = 180_000  # ms; what comes after whole answers takes its time on a busy machine
+
 
 def open_page(page: Page, address: str, query: str = "") -> None:
     page.goto(address + query)
@@ -56,6 +58,7 @@ def bars(page: Page) -> list[str]:
 
 def test_first_sight_shows_answers_without_a_click(page: Page, address: str) -> None:
     open_page(page, address)
+    expect(page.locator(".masthead p")).to_contain_text("decoding", timeout=SLOW)  # which way, once it is known
     assert titles(page)[0] == "baseline"
     assert len(titles(page)) == 3
     answers = texts(page)
@@ -151,6 +154,7 @@ def test_the_first_word_moves_while_a_slider_is_dragged(page: Page, address: str
     page.wait_for_timeout(500)
     down = bars(page)
     assert before != up != down and len(up) == len(down) == 10
+    assert not any("e+" in bar for bar in before + up + down)  # one of them has 9.5 %
     assert page.locator("#columns h3").all_inner_texts() == answers  # nothing was generated yet
     page.mouse.up()
     page.wait_for_function("document.querySelectorAll('#columns .reply').length === 3")
@@ -182,6 +186,9 @@ def test_dragging_flips_through_whole_answers_without_generating(page: Page, add
     page.locator(".ticks button", has_text="+3").click()
     expect(page.locator(".reply.strip h3")).to_have_text("cheerful +3")
     expect(page.locator(".ticks button[aria-pressed=true]")).to_have_text("+3")
+    page.locator(".ticks button", has_text="+3").dblclick()  # the setting becomes what is shown
+    expect(page.locator("#slider-cheerful")).to_have_value("3")
+    page.wait_for_function("document.querySelector('.reply.setting h3')?.innerText === 'cheerful +3'")
 
 
 def test_changed_words_are_marked_until_the_switch_is_off(page: Page, address: str) -> None:
@@ -285,7 +292,7 @@ def test_a_link_of_another_model_says_so(page: Page, address: str) -> None:
     expect(page.locator("#advice")).to_contain_text("made with the model Other-7B; this page runs SmolLM2")
 
 
-def test_presets_say_what_to_look_for(page: Page, address: str) -> None:
+def test_examples_say_what_to_look_for(page: Page, address: str) -> None:
     open_page(page, address, "?v=&p=Hi&tokens=8")
     page.get_by_role("button", name="A poet at the kettle").click()
     expect(page.locator("#prompt textarea")).to_have_value("How do I make a cup of tea?")
@@ -344,13 +351,13 @@ def test_what_was_begun_before_does_not_come_back(page: Page, address: str) -> N
     """The strip is still being written when it is switched off, and when a follow-up begins."""
     query = "?v=cheerful:2&active=cheerful&p=Tell+me+a+long+story+about+rain.&tokens=160"
     open_page(page, address, query)
-    expect(page.locator(".reply.strip footer")).to_contain_text("preparing")
+    expect(page.locator(".reply.strip footer")).to_contain_text("preparing", timeout=SLOW)
     page.locator("#strip input").uncheck()
     expect(page.locator(".reply.strip")).to_have_count(0)
     page.wait_for_timeout(2_000)
     expect(page.locator(".reply.strip")).to_have_count(0)
     page.locator("#strip input").check()
-    expect(page.locator(".reply.strip footer")).to_contain_text("preparing")
+    expect(page.locator(".reply.strip footer")).to_contain_text("preparing", timeout=SLOW)
     page.locator("#follow-up").click()
     expect(page.locator(".turns li")).to_have_count(1)
     page.wait_for_timeout(2_000)

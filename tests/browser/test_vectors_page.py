@@ -35,6 +35,17 @@ def bring(page: Page, path: Path, layer: int | None = None) -> None:
     page.locator("#import-vector").click()
 
 
+def test_the_last_of_many_clicks_is_what_is_shown(page: Page, address: str) -> None:
+    page.goto(address)  # what the page asks for while it opens comes back between the clicks
+    page.get_by_role("tab", name="Vectors").click()
+    for name in ("formal", "poetic", "cheerful", "hallucination", "formal"):
+        page.locator("#shelf button", has_text=name).first.click()
+    expect(page.locator("#vector-details h2")).to_have_text("formal")
+    page.wait_for_timeout(3_000)
+    expect(page.locator("#vector-details h2")).to_have_text("formal")
+    expect(page.locator('#shelf [aria-selected="true"] b')).to_have_text("formal")
+
+
 def test_looking_and_downloading(page: Page, address: str, tmp_path: Path) -> None:
     open_vectors(page, address)
     page.locator("#shelf button", has_text="formal").click()

@@ -16,13 +16,10 @@ from steering.interface.playground import url_state
 from steering.interface.playground.answers import answer
 from steering.interface.playground.controls import LARGEST_SEED, SPECS, Controls
 from steering.interface.playground.examples import Example
-from steering.interface.playground.layout import Layout
+from steering.interface.playground.layout import Layout, Updates
 from steering.interface.playground.sliders import SliderPanel, panel_value, read_panel
 
 SKIP = gr.skip()
-
-Updates = dict[Any, Any]
-"""Component -> its new value."""
 
 
 @dataclass(frozen=True)

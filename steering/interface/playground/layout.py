@@ -22,6 +22,10 @@ flips through them at once.</div>
 """
 
 
+Updates = dict[Any, Any]
+"""Component -> its new value: what a handler returns."""
+
+
 @dataclass(frozen=True)
 class Layout:
     """The tab's components.

@@ -11,8 +11,8 @@ from steering.interface.html_component import page_function
 from steering.interface.playground.controls import weights_in_use
 from steering.interface.playground.conversation import wire_conversation
 from steering.interface.playground.examples import Example
-from steering.interface.playground.handlers import Handlers, Updates
-from steering.interface.playground.layout import lay_out
+from steering.interface.playground.handlers import Handlers
+from steering.interface.playground.layout import Updates, lay_out
 from steering.interface.playground.run_export import export_run
 
 WRITES_AT_ONCE = 16  # visitors whose answers stream; the decode server batches them
@@ -56,7 +56,7 @@ def build(app: AppState, page: gr.Blocks) -> Playground:
     changes = [controls["mode"].change, *(controls[name].input for name in ("marks", "strip", "full"))]
     gr.on([layout.sliders.release, *changes], **update)
     layout.stop.click(handlers.stop, layout.stamp, js=page_function("stampStop"), queue=False, api_visibility="private")
-    wire_conversation(app, layout.columns, prompt, layout.follow_up, layout.start_over, hidden)
+    wire_conversation(app, layout, hidden)
 
     in_url = [layout.url_defaults, layout.sliders, *controls.values()]
     events = [layout.generate.click, prompt.submit, layout.sliders.change, *(c.change for c in controls.values())]

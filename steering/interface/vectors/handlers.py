@@ -45,8 +45,11 @@ class Handlers:
     layout: Layout
 
     def show(self, shelf: Any) -> Updates:
-        """Show the shelf as it is now, and its selected vector."""
-        return self._selected(selected_slug(shelf))
+        """Show the shelf as it is now, and its selected vector; see `shelf_widget` for "clicks"."""
+        updates = self._selected(selected_slug(shelf))
+        if isinstance(shelf, dict) and isinstance(shelf.get("clicks"), int):
+            updates[self.layout.shelf]["clicks"] = shelf["clicks"]
+        return updates
 
     def import_file(self, path: str | None, layer: str, name: str, sliders: Any) -> Updates:
         """Put a vector file on the shelf; `layer` is the text of a box, for files that do not say their layer."""

@@ -45,7 +45,7 @@ def build(app: AppState, page: gr.Blocks, play: Playground) -> None:
     hidden: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
     selected = [shelf, details_panel, download]
     changed = [*selected, message, play.sliders]
-    shelf.select(handlers.show, shelf, selected, **hidden)
+    shelf.select(handlers.show, shelf, selected, trigger_mode="always_last", **hidden)
     bring.click(handlers.import_file, [file, layer, name, play.sliders], changed, **hidden)
     remove.click(handlers.delete, [shelf, play.sliders], [*changed, undo_token, undo], **hidden)
     undo.click(handlers.undo_delete, [undo_token, play.sliders], [*changed, undo_token, undo], **hidden)

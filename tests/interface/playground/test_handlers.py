@@ -4,10 +4,11 @@ import gradio as gr
 import pytest
 from starlette.datastructures import QueryParams
 
-from steering.interface.answer_cards import message
+from steering.interface.answer_cards import MOST_TURNS, message
 from steering.interface.app_state import AppState
 from steering.interface.html_component import page_head
 from steering.interface.playground.controls import SPECS, Controls
+from steering.interface.playground.conversation import ConversationHandlers
 from steering.interface.playground.examples import Example
 from steering.interface.playground.handlers import SKIP, Handlers, Stamp
 from steering.interface.playground.layout import lay_out
@@ -131,3 +132,35 @@ def test_python_names_only_functions_that_the_scripts_define(handlers):
     assert {"writeUrl", "stampGenerate", "stampUpdate", "stampStop", "copyUrl", "start"} <= names
     for name in names:
         assert f" {name}: " in page_head() or f"steeringPage.{name} = " in page_head()
+
+
+def test_a_follow_up_makes_a_turn_of_the_answers(handlers):
+    layout, conversation = handlers.layout, ConversationHandlers(handlers.app, handlers.layout)
+    value = columns_of(handlers, write(handlers))
+    updates = conversation.follow_up(value, Visitor())
+    turns = updates[layout.columns]["turns"]
+    assert turns == [{"user": "Hello", "answers": {card["id"]: card["text"] for card in value["columns"]}}]
+    assert updates[layout.controls["prompt"]] == "" and updates[layout.start_over]["visible"]
+    again = conversation.follow_up(message(turns=turns), Visitor())
+    assert list(again) == [layout.columns] and "no answer to follow up" in again[layout.columns]["note"]
+    full = value | {"turns": turns * MOST_TURNS}
+    assert "the most" in conversation.follow_up(full, Visitor())[layout.columns]["note"]
+    assert "reload" in conversation.follow_up({"turns": 3}, Visitor())[layout.columns]["problem"]
+
+
+def test_a_past_turn_is_edited_and_those_from_there_on_forgotten(handlers):
+    layout, conversation = handlers.layout, ConversationHandlers(handlers.app, handlers.layout)
+    turns = [{"user": text, "answers": {"setting": "Yes."}} for text in ("first", "second")]
+    updates = conversation.edit(message(turns=turns, edit=1), Visitor())
+    assert updates[layout.columns]["turns"] == turns[:1] and updates[layout.controls["prompt"]] == "second"
+    assert updates[layout.start_over]["visible"]
+    assert not conversation.edit(message(turns=turns, edit=0), Visitor())[layout.start_over]["visible"]
+    for sent in (None, message(turns=turns), message(turns=turns, edit=9), message(turns=turns, edit="x")):
+        assert conversation.edit(sent, Visitor()) == {layout.columns: SKIP}
+    assert not conversation.start_over(Visitor())[layout.start_over]["visible"]
+
+
+def test_a_conversation_ends_the_run_that_is_under_way(handlers):
+    run = handlers.app.runs.begin(Visitor())
+    ConversationHandlers(handlers.app, handlers.layout).start_over(Visitor())
+    assert run.superseded()

@@ -103,6 +103,15 @@ def test_where_a_vector_acts_is_said_by_its_token_scope(app):
     assert "layer 1, answer tokens only" in details(app, "spoken")
 
 
+def test_looking_at_a_vector_says_which_click_it_answers(handlers):
+    updates = handlers.show({"selected": "two", "clicks": 3})
+    assert "<h2>two</h2>" in updates[handlers.layout.details]
+    assert updates[handlers.layout.download].endswith("two.safetensors")
+    assert updates[handlers.layout.shelf]["selected"] == "two" and updates[handlers.layout.shelf]["clicks"] == 3
+    assert "clicks" not in handlers.show({"selected": "two"})[handlers.layout.shelf]
+    assert "clicks" not in handlers.delete({"selected": "two", "clicks": 3}, sliders(handlers))[handlers.layout.shelf]
+
+
 def test_an_unknown_vector_shows_the_first_and_an_empty_shelf_says_so(handlers, tmp_path):
     assert "<h2>one</h2>" in handlers.show({"selected": "nobody"})[handlers.layout.details]
     empty = AppState(handlers.app.model, Library(own=tmp_path / "empty", shipped=tmp_path / "none"))
