@@ -30,7 +30,7 @@ from steering.generation.engine.checks import (
 )
 from steering.generation.engine.fp16_weights import copy_with_float16_weights, float16_problem
 from steering.generation.engine.llama.engine import LlamaEngine
-from steering.generation.engine.transformers_engine import TransformersEngine
+from steering.generation.transformers_engine import TransformersEngine
 from steering.models.loading import LanguageModel
 from steering.runtime.cpu_threads import on_one_core
 
