@@ -77,7 +77,7 @@ def main() -> None:
         print(json.dumps(medians))
         return
     print(
-        f"{date.today()}, {platform.processor() or platform.machine()}, {torch.backends.cpu.get_capability()}, "
+        f"{date.today()}, {platform.processor() or platform.machine()}, {torch.backends.cpu.get_cpu_capability()}, "
         f"{torch.get_num_threads()} threads, torch {torch.__version__}; {precision_report(bench.model).way}"
     )
     print(f"{options.prompt_tokens} prompt tokens, {options.tokens} new ones a column; medians of {len(rounds)} rounds")
