@@ -194,7 +194,8 @@ def test_a_record_runs_again_to_the_same_answers(tiny, monkeypatch, capsys):
     run = Record(prompt, tuple(taken), system, sampling)
     assert from_json(as_json(run)) == run
 
-    monkeypatch.setattr("steering.models.loading.load_model", lambda *source, **options: tiny)
+    for place in ("steering.models", "steering.models.loading"):  # what Python and what the command line call
+        monkeypatch.setattr(f"{place}.load_model", lambda *source, **options: tiny)
     done = {}
     exec(as_python(run), done)
     assert [column.text for column in done["columns"]] == [column.text for column in run.columns]
@@ -215,7 +216,7 @@ def test_a_record_of_the_bundled_model_runs_again_to_the_same_answers(bundled, m
     run = Record(
         "How was your day?", tuple(RecordedColumn.of(a, {vector: "cheerful"}) for a in answers), sampling=sampling
     )
-    monkeypatch.setattr("steering.models.loading.load_model", lambda: bundled)
+    monkeypatch.setattr("steering.models.load_model", lambda: bundled)
     exec(as_python(run), {})
     assert capsys.readouterr().out == "".join(f"[{column.title}]\n{column.text}\n\n" for column in run.columns)
 

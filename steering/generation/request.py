@@ -9,7 +9,7 @@ from torch import Tensor
 from steering.errors import SteeringError
 from steering.generation.engine.decoder import Decoder
 from steering.generation.engine.prefix_cache import PrefixCache
-from steering.generation.engine.prompt_batch import PromptBatch
+from steering.generation.prompt_batch import PromptBatch
 from steering.generation.results import Column, TokenChance
 from steering.generation.sampling import MAX_NEW_TOKENS, Sampling, SharedNoise
 from steering.intervention.additions import Setting, additions_for

@@ -2,7 +2,7 @@
 
 import logging
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from enum import Enum, auto
 from queue import SimpleQueue
 
@@ -11,7 +11,7 @@ from torch import Tensor
 from steering.generation.engine.batching import ActiveRows
 from steering.generation.engine.decoder import Decoder
 from steering.generation.engine.prefix_cache import PrefixCache
-from steering.generation.engine.prompt_batch import PromptBatch
+from steering.generation.prompt_batch import PromptBatch
 from steering.generation.request import Request
 
 logger = logging.getLogger(__name__)
@@ -125,11 +125,19 @@ class ActiveBatch:
         for batch in entry.batches:
             self.rows.leave(batch)
 
-    def prefill(self, most_tokens: int) -> None:
-        """Prefill the next prompts, up to so many tokens counted for each row, but at least one prompt."""
-        if due := self._due(most_tokens):
-            self._prefill(due)
-            self._remove_finished()
+    def prefill(self) -> None:
+        """Prefill the next prompt. An error in it reaches only the request whose prompt it is."""
+        entry = next((entry for entry in self.entries if entry.to_prefill), None)
+        if entry is None:
+            return
+        batch = entry.to_prefill[0]
+        try:
+            entry.take_prompt_logits(self._decoder.run(lambda engine: engine.prefill(batch)), self.rows)
+        except Exception as error:  # of the model
+            logger.warning("a request failed in its prefill", exc_info=error)
+            entry.end(error)
+            self.remove(entry)
+        self._remove_finished()
 
     def step(self) -> None:
         """Decode one more token in every row and tell the visitors."""
@@ -153,50 +161,6 @@ class ActiveBatch:
             if entry.status is Status.DECODING:
                 entry.tell_columns()
         self._remove_finished()
-
-    def _due(self, most_tokens: int) -> list[tuple[QueueEntry, PromptBatch]]:
-        """Choose the prompts to be prefilled next.
-
-        A prompt that another request has as well waits for a turn: then the prefix cache has it.
-        """
-        engine = self._decoder.engine
-        due: list[tuple[QueueEntry, PromptBatch]] = []
-        prompts, length = set(), 0
-        for entry in self.entries:
-            for batch in entry.to_prefill:
-                prompt = tuple(batch.tokens[0].tolist())
-                if prompt in prompts:
-                    break
-                length += batch.tokens.numel()
-                if due and (not engine.uses_prefix_cache or length > most_tokens):
-                    return due
-                prompts.add(prompt)
-                due.append((entry, batch))
-        return due
-
-    def _prefill(self, due: Sequence[tuple[QueueEntry, PromptBatch]]) -> None:
-        """Prefill these prompts; if that fails each alone, so that an error reaches only the request that causes it."""
-        try:
-            logits = self._decoder.run(lambda engine: engine.prefill([batch for _, batch in due]))
-        except Exception as error:
-            if len(due) == 1:
-                self._fail(due[0][0], error)
-            for each in due if len(due) > 1 else ():
-                if each[0] in self.entries:
-                    self._prefill([each])
-            return
-        for (entry, _), of_prompt in zip(due, logits, strict=True):
-            if entry in self.entries:
-                try:
-                    entry.take_prompt_logits(of_prompt, self.rows)
-                except Exception as error:
-                    self._fail(entry, error)
-
-    def _fail(self, entry: QueueEntry, error: Exception) -> None:
-        """Tell a visitor of an error that is theirs alone."""
-        logger.warning("a request failed in its prefill", exc_info=error)
-        entry.end(error)
-        self.remove(entry)
 
     def _remove_finished(self) -> None:
         """End requests all of whose rows have finished."""

@@ -1,6 +1,6 @@
 """Many visitors on one model: their requests join one running decode batch and leave it, whatever the others do.
 
-One thread decodes. In turn it prefills some waiting prompts and runs a decode step for all active rows, so that nobody
+One thread decodes. In turn it prefills one waiting prompt and runs a decode step for all active rows, so that nobody
 whose answer is being written stands still for long and nobody who waits is passed by. A model whose rows cannot be one
 batch (see `engine.batching`) serves one request after another.
 """
@@ -14,7 +14,7 @@ from steering.errors import SteeringError
 from steering.generation.engine.decoder import decoder_of
 from steering.generation.engine.prefix_cache import PrefixCache
 from steering.generation.request import Request
-from steering.generation.request_queue import ActiveBatch, QueueEntry, Status
+from steering.generation.request_queue import ActiveBatch, QueueEntry
 from steering.generation.results import Column
 from steering.generation.sampling import Sampling
 from steering.intervention.additions import Setting
@@ -25,9 +25,6 @@ logger = logging.getLogger(__name__)
 
 IDLE_SECONDS = 5.0
 """After which the decoding thread ends: longer than a visitor takes from one answer to the next click."""
-PREFILL_TOKENS = 512
-"""Of prompts, counted for each row, that are prefilled in one pass while others wait for their next token: 0.4 s with
-the bundled model on two cores (8 rows of 60 tokens take 0.41 s)."""
 
 
 class DecodeServer:
@@ -38,7 +35,6 @@ class DecodeServer:
         max_rows: most rows decoded at a time, over all requests; a request with more of its own runs alone.
         max_waiting: most requests that may wait for their turn.
         idle_seconds: without a request after which the decoding thread ends.
-        prefill_tokens: most tokens of prompts in one pass, counted for each row; one prompt may have more.
 
     Attributes:
         prefix_cache: keys and values of late that need not be computed again.
@@ -52,10 +48,9 @@ class DecodeServer:
         max_rows: int = 32,
         max_waiting: int = 32,
         idle_seconds: float = IDLE_SECONDS,
-        prefill_tokens: int = PREFILL_TOKENS,
     ) -> None:
         self.model, self.max_rows, self.max_waiting = model, max_rows, max_waiting
-        self.idle_seconds, self.prefill_tokens = idle_seconds, prefill_tokens
+        self.idle_seconds = idle_seconds
         self.prefix_cache = PrefixCache()
         self._decoder = decoder_of(model, weights)
         self._waiting: deque[QueueEntry] = deque()
@@ -150,7 +145,7 @@ class DecodeServer:
                 active = ActiveBatch(self._decoder)
 
     def _turn(self, active: ActiveBatch) -> None:
-        """Remove who has left, admit who is next, prefill some prompts, decode one more token in every row."""
+        """Remove who has left, admit who is next, prefill a prompt, decode one more token in every row."""
         for entry in [entry for entry in active.entries if entry.is_over()]:
             active.remove(entry)
         while (entry := self._admit(active)) is not None:
@@ -160,19 +155,18 @@ class DecodeServer:
             if entry.restore_prompts(self._decoder):
                 for batch in entry.batches:
                     active.rows.join(batch)
-        active.prefill(self.prefill_tokens)  # the others have a token decoded in between
+        active.prefill()  # one prompt a turn: the others have a token decoded in between
         active.step()
 
     def _admit(self, active: ActiveBatch) -> QueueEntry | None:
-        """Take the next request out of the queue, if there is room for its rows and it need not wait for a prefill."""
+        """Take the next request out of the queue, if there is room for its rows."""
         with self._changed:
             over = [entry for entry in self._waiting if entry.is_over()]
             self._waiting = deque(entry for entry in self._waiting if entry not in over)
             used = sum(entry.rows for entry in active.entries)
-            prefilling = any(entry.status is Status.PREFILLING for entry in active.entries)
-            free = self.decodes_together and (self._decoder.engine.uses_prefix_cache or not prefilling)
-            room = not active.entries or (free and self._waiting and used + self._waiting[0].rows <= self.max_rows)
-            entry = self._waiting.popleft() if self._waiting and room else None
+            room = self.max_rows - used if self.decodes_together else 0
+            fits = self._waiting and (not active.entries or self._waiting[0].rows <= room)
+            entry = self._waiting.popleft() if fits else None
             for place, other in enumerate(self._waiting, 1):
                 other.tell_place(place)
         if entry is not None:

@@ -73,7 +73,7 @@ def _decode(request: Request, decoder: Decoder, should_stop: Callable[[], bool])
     batches = request.prompt_batches(decoder)
     if should_stop():
         return
-    logits = decoder.run(lambda engine: engine.prefill(batches))
+    logits = [decoder.run(lambda engine, batch=batch: engine.prefill(batch)) for batch in batches]
     chosen, continuing = request.choose_tokens(batches, logits)
     yield list(request.columns)
     rows = ActiveRows(decoder)

@@ -22,13 +22,14 @@ import platform
 import statistics
 import threading
 import time
+from datetime import date
 
 import numpy as np
 import torch
 
 from steering import load_model
-from steering.generation.engine.decoder import decoder_of
 from steering.generation.next_token import Preview
+from steering.generation.precision import precision_report
 from steering.generation.server import DecodeServer
 from steering.generation.stream import prompt_ids, stream
 from steering.models.chat_template import DEFAULT_SYSTEM_PROMPT
@@ -57,7 +58,7 @@ def main() -> None:
     parser.add_argument("--visitors", type=int, default=8)
     parser.add_argument("--gguf", help="the model's GGUF file, for llama.cpp")
     parser.add_argument("--only", help=f"some of {','.join(PARTS)}")
-    parser.add_argument("--rounds", type=int, default=3, help="each thing is measured so often in turn; medians count")
+    parser.add_argument("--rounds", type=int, default=5, help="each thing is measured so often in turn")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     bench = Bench(options.tokens, options.prompt_tokens, options.visitors, options.gguf)
@@ -68,23 +69,27 @@ def main() -> None:
         for part in parts:
             getattr(bench, part.replace("-", "_").replace(".", "_"))()
         rounds.append(bench.found)
-    bench.found = {
+    medians = {
         name: {figure: statistics.median(found[name][figure] for found in rounds) for figure in figures}
         for name, figures in rounds[0].items()
     }
     if options.json:
-        print(json.dumps(bench.found))
+        print(json.dumps(medians))
         return
-    print(f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}")
-    print(f"{options.prompt_tokens} prompt tokens, {options.tokens} new ones a column")
-    fastest = {name: found["tokens_per_second"] for name, found in bench.found.items() if "tokens_per_second" in found}
-    for name, found in bench.found.items():
+    print(
+        f"{date.today()}, {platform.processor() or platform.machine()}, {torch.backends.cpu.get_cpu_capability()}, "
+        f"{torch.get_num_threads()} threads, torch {torch.__version__}; {precision_report(bench.model).way}"
+    )
+    print(f"{options.prompt_tokens} prompt tokens, {options.tokens} new ones a column; medians of {len(rounds)} rounds")
+    for name, found in medians.items():
         figures = "  ".join(f"{key.replace('_', ' ')} {value:.4g}" for key, value in found.items())
         print(f"{name:28} {figures}")
-    peers = [name for name in fastest if "in turn" in name]
-    for ours in (name for name in fastest if name.startswith("ours")):
-        for peer in peers:
-            print(f"{ours:28} {fastest[ours] / fastest[peer]:5.1f} x {peer}")
+    speeds = {name: [found[name].get("tokens_per_second") for found in rounds] for name in medians}
+    for ours in (name for name in speeds if name.startswith("ours") and speeds[name][0]):
+        for peer in (name for name in speeds if "in turn" in name):
+            ratios = [a / b for a, b in zip(speeds[ours], speeds[peer], strict=True)]
+            spread = f"[{min(ratios):.1f}-{max(ratios):.1f}]"
+            print(f"{ours:28} {statistics.median(ratios):5.1f} x {spread:12} {peer}")
 
 
 class Bench:
@@ -114,10 +119,10 @@ class Bench:
 
     def float16(self) -> None:
         self._ours("float16")
-        self.found["ours, float16, mean KL"] = {"nats": decoder_of(self.model, "float16").kl}
+        self.found["ours, float16, mean KL"] = {"nats": precision_report(self.model, "float16").kl}
 
     def _ours(self, weights: str) -> None:
-        decoder_of(self.model, weights)
+        precision_report(self.model, weights)  # the trial passes are not measured
         for count in COLUMNS:
             began, first = time.perf_counter(), 0.0
             options = {"max_new_tokens": self.tokens, "weights": weights}

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from steering.generation.engine.prompt_batch import PromptBatch
+from steering.generation.prompt_batch import PromptBatch
 
 
 class RowGroup:

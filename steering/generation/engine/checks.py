@@ -12,8 +12,8 @@ from torch import Tensor
 
 from steering.generation.engine.batching import RowGroup
 from steering.generation.engine.probe import is_near, probe_ids, random_directions
-from steering.generation.engine.prompt_batch import PromptBatch
-from steering.generation.engine.transformers_engine import TransformersEngine
+from steering.generation.prompt_batch import PromptBatch
+from steering.generation.transformers_engine import TransformersEngine
 
 logger = logging.getLogger(__name__)
 
@@ -45,7 +45,7 @@ def trial_logits(engine: Any, model: TransformersEngine, hidden_size: int, *, ra
         PromptBatch(ids, {"all": {layers // 2: push[:2]}, "answer": {}}, range(2), model.device),
         PromptBatch(ids[2:5], {"all": {layers - 1: push[2:]}, "answer": {0: push[1:3]}}, range(2), model.device),
     ]
-    results = engine.prefill(batches)
+    results = [engine.prefill(batch) for batch in batches]
     first = RowGroup(engine)
     groups = [first, first if ragged else RowGroup(engine)]
     for batch, group in zip(batches, groups, strict=True):
@@ -98,7 +98,7 @@ def mean_kl(engine: Any, plain: TransformersEngine, ids: list[int]) -> float:
     """Mean KL divergence in nats of an engine's next tokens from the model's own, over the end of a text."""
     start = max(1, len(ids) - KL_STEPS)
     batch = PromptBatch(ids[:start], {"all": {}, "answer": {}}, [0], plain.device)
-    logits, group = engine.prefill([batch]), RowGroup(engine)
+    logits, group = [engine.prefill(batch)], RowGroup(engine)
     for place, token in enumerate(ids[start:]):
         batch.append(torch.tensor([token], device=plain.device))
         if not place:

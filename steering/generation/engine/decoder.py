@@ -30,7 +30,8 @@ from steering.generation.engine.checks import (
 )
 from steering.generation.engine.fp16_weights import copy_with_float16_weights, float16_problem
 from steering.generation.engine.llama.engine import LlamaEngine
-from steering.generation.engine.transformers_engine import TransformersEngine
+from steering.generation.engine.llama.model import UnsuitableModel
+from steering.generation.transformers_engine import TransformersEngine
 from steering.models.loading import LanguageModel
 from steering.runtime.cpu_threads import on_one_core
 
@@ -39,7 +40,8 @@ logger = logging.getLogger(__name__)
 WEIGHTS = ("full", "float16")
 """Names of precisions: the model's own weights, or float16 copies of its matrices on a CPU."""
 ALL_CORES_ROWS = 3
-"""Rows from which on a step takes all cores inside each operation."""
+"""Rows from which on a step takes all cores inside each operation. Measured with float16 copies on two idle cores, time
+relative to one core: 1 row 1.00, 4 rows 0.82, 8 rows 0.79."""
 
 Result = TypeVar("Result")
 
@@ -108,7 +110,7 @@ class Decoder:
                 engine = make(model)
                 error = float16_error(engine, self.plain, self.hidden_size)
                 kl = mean_kl(engine, self.plain, ids) if error <= FLOAT16_ERROR else float("inf")
-            except ValueError as reason:  # no model for this engine
+            except UnsuitableModel as reason:
                 logger.info("%s is not for this model: %s", make.__name__.strip("_"), reason)
                 self.why_full = f"float16 weights cannot be used: {reason}"
                 continue
@@ -126,7 +128,7 @@ class Decoder:
         try:
             return LlamaEngine(model.network, model.blocks)
         except AttributeError as error:
-            raise ValueError(f"it is not built like Llama ({error})") from error
+            raise UnsuitableModel(f"it is not built like Llama ({error})") from error
 
     def _float16_copy(self, model: LanguageModel) -> TransformersEngine:
         copy = copy_with_float16_weights(model.network)

@@ -10,8 +10,8 @@ from transformers import TopPLogitsWarper
 from steering.errors import SteeringError
 from steering.generation.engine.batching import ActiveRows
 from steering.generation.engine.decoder import decoder_of
-from steering.generation.engine.prompt_batch import PromptBatch
 from steering.generation.precision import precision_report
+from steering.generation.prompt_batch import PromptBatch
 from steering.generation.sampling import NucleusWarper
 from steering.generation.stream import generate
 from steering.intervention.additions import additions_for
@@ -31,7 +31,7 @@ def logits_of(model, settings, *, shares=None, weights="full", steps=4):
     before = decoder.plain.shares_prompt
     decoder.plain.shares_prompt = before if shares is None else shares
     try:
-        found = decoder.engine.prefill([batch])
+        found = [decoder.engine.prefill(batch)]
     finally:
         decoder.plain.shares_prompt = before
     rows, every = ActiveRows(decoder), list(range(len(settings)))

@@ -11,10 +11,10 @@ from steering.generation.engine.decoder import decoder_of
 from steering.generation.engine.llama import engine as llama_engine
 from steering.generation.engine.llama.prefill import prefill
 from steering.generation.engine.prefix_cache import PrefixCache
-from steering.generation.engine.prompt_batch import PromptBatch
-from steering.generation.engine.transformers_engine import TransformersEngine
+from steering.generation.prompt_batch import PromptBatch
 from steering.generation.server import DecodeServer
 from steering.generation.stream import generate
+from steering.generation.transformers_engine import TransformersEngine
 from tests.generation.engine.llama.test_decode_step import LLAMA_LIKE, lively
 from tests.generation.test_server import shots_of, texts
 from tests.generation.test_stream import NO_REPEATS, vector
@@ -73,13 +73,13 @@ def read(monkeypatch):
     """How many positions of each prompt were prefilled."""
     counts, plain = [], TransformersEngine.prefill
 
-    def counted(model, requests):
-        counts.extend(len(request.ids) for request in requests)
-        return prefill(model, requests)
+    def counted(model, ids, *args):
+        counts.append(len(ids))
+        return prefill(model, ids, *args)
 
-    def counted_plain(self, batches):
-        counts.extend(batch.tokens.shape[1] for batch in batches)
-        return plain(self, batches)
+    def counted_plain(self, batch):
+        counts.append(batch.tokens.shape[1])
+        return plain(self, batch)
 
     monkeypatch.setattr(llama_engine, "prefill", counted)
     monkeypatch.setattr(TransformersEngine, "prefill", counted_plain)
@@ -188,12 +188,12 @@ def test_a_batch_takes_up_the_shortest_of_its_rows():
         additions = {"all": {1: push[rows]}, "answer": {}}
         return PromptBatch(ids, additions, range(len(rows)), decoder.device, prefixes)
 
-    decoder.engine.prefill([batch(ids[:20], [0, 2])])
-    decoder.engine.prefill([batch(ids[:25], [1])])
+    decoder.engine.prefill(batch(ids[:20], [0, 2]))
+    decoder.engine.prefill(batch(ids[:25], [1]))
     rows = [0, 1, 0, 2, 1]
     assert [prefix.shape[3] for prefix in batch(ids, rows).cached_prefixes(range(5))] == [20] * 5
     wanted, taken = batch(ids, rows, None), batch(ids, rows)
-    torch.testing.assert_close(*decoder.engine.prefill([taken, wanted]))
+    torch.testing.assert_close(decoder.engine.prefill(taken), decoder.engine.prefill(wanted))
     for ours, theirs in zip(taken.cache, wanted.cache, strict=True):
         assert ours.shape[3] == 30
         torch.testing.assert_close(ours, theirs)

@@ -1,15 +1,13 @@
 """Prefill and decoding of Llama-like models with float16 weights, in the form in which `decoder` uses them."""
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from steering.generation.engine.llama.kv_cache import RowsKVCache
 from steering.generation.engine.llama.model import LlamaModel
-from steering.generation.engine.llama.prefill import PrefillRequest, next_token_logits, prefill
-from steering.generation.engine.prompt_batch import PromptBatch
+from steering.generation.engine.llama.prefill import next_token_logits, prefill
+from steering.generation.prompt_batch import PromptBatch
 from steering.intervention.additions import Additions
 
 
@@ -25,24 +23,18 @@ class LlamaEngine:
     def __init__(self, network: PreTrainedModel, blocks: nn.ModuleList) -> None:
         self._model = LlamaModel(network, blocks)
 
-    def prefill(self, batches: Sequence[PromptBatch]) -> list[Tensor]:
-        """Read the prompts in one pass; float32 [rows, vocabulary] after each. Sets the batches' caches."""
-        requests, rows = [], [batch.distinct_rows() for batch in batches]
-        for batch, (distinct, _) in zip(batches, rows, strict=True):
-            cached = batch.cached_prefixes(distinct.tolist())
-            start = cached[0].shape[3] if cached else 0
-            additions = batch.pass_additions(start, batch.prompt_length, distinct)
-            requests.append(PrefillRequest(batch.tokens[0, start:].tolist(), cached, additions))
-        results = []
-        for batch, (distinct, index), (logits, keys_values) in zip(
-            batches, rows, prefill(self._model, requests), strict=True
-        ):
-            layers = [layer.expand(-1, len(distinct), -1, -1, -1) for layer in keys_values]
-            for number, place in enumerate(distinct.tolist()) if batch.prefix_cache is not None else ():
-                batch.store_prefix(place, torch.stack([layer[:, number] for layer in layers]))
-            batch.cache, batch.engine = [layer[:, index] for layer in layers], self
-            results.append(logits.expand(len(distinct), -1)[index])
-        return results
+    def prefill(self, batch: PromptBatch) -> Tensor:
+        """Read the prompt; float32 [rows, vocabulary] after it. Sets the batch's cache."""
+        distinct, index = batch.distinct_rows()
+        cached = batch.cached_prefixes(distinct.tolist())
+        start = cached[0].shape[3] if cached else 0
+        additions = batch.pass_additions(start, batch.prompt_length, distinct)
+        logits, layers = prefill(self._model, batch.tokens[0, start:].tolist(), cached, additions)
+        layers = [layer.expand(-1, len(distinct), -1, -1, -1) for layer in layers]
+        for number, place in enumerate(distinct.tolist()) if batch.prefix_cache is not None else ():
+            batch.store_prefix(place, torch.stack([layer[:, number] for layer in layers]))
+        batch.cache, batch.engine = [layer[:, index] for layer in layers], self
+        return logits.expand(len(distinct), -1)[index]
 
     def restore(self, batch: PromptBatch) -> bool:
         """Restore the prompt's KV cache from the prefix cache; return False on a miss.
@@ -63,12 +55,12 @@ class LlamaEngine:
     def next_token_logits(self, tokens: Tensor, layer: int) -> tuple[Tensor, Tensor]:
         """Run tokens [1, positions] unsteered; float32 [vocabulary] after them, and the output of block `layer`."""
         with torch.inference_mode():
-            hidden = self._model.embed(tokens[0])
-        return next_token_logits(self._model, hidden, range(len(self._model.blocks)), {}, layer)
+            hidden = self._model.embed(tokens)
+        return next_token_logits(self._model, hidden, -1, {}, layer)
 
     def resume_from(self, layer: int, output: Tensor, tokens: Tensor, additions: Additions) -> Tensor:
         """Steer from block `layer` on, which returned `output` for these tokens; float32 [vocabulary] after them."""
-        return next_token_logits(self._model, output, range(layer + 1, len(self._model.blocks)), additions)[0]
+        return next_token_logits(self._model, output, layer, additions)[0]
 
     def can_resume(self) -> bool:
         """Whether a pass can begin at a block's output: always."""

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from steering.generation.engine.llama.decode_step import decode_step
 from steering.generation.engine.llama.model import LlamaModel
-from steering.generation.engine.prompt_batch import PromptBatch
+from steering.generation.prompt_batch import PromptBatch
 from steering.intervention.additions import Additions
 
 GROWTH = 128

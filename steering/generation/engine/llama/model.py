@@ -25,6 +25,10 @@ logger = logging.getLogger(__name__)
 MODEL_TYPES = {"llama", "mistral", "qwen2", "qwen3"}
 
 
+class UnsuitableModel(Exception):
+    """A model that cannot be written out as a Llama; says why."""
+
+
 class LlamaBlock(NamedTuple):
     """One decoder block: norm weights and packed matrices.
 
@@ -48,16 +52,16 @@ class LlamaModel:
         embed: the model's own embedding.
         heads, kv_heads, head_dim: of attention; `scale` multiplies its scores.
 
-    Raises ValueError, saying why, for a model that cannot be written out so, AttributeError for one that is not built
-    like Llama, RuntimeError where this build of PyTorch has no float16 matrix products.
+    Raises UnsuitableModel, AttributeError for a model whose parts have other names, RuntimeError where this build of
+    PyTorch has no float16 matrix products.
     """
 
     def __init__(self, network: PreTrainedModel, blocks: nn.ModuleList) -> None:
         config = network.config
         if config.model_type not in MODEL_TYPES or config.hidden_act != "silu":
-            raise ValueError(f"model type {config.model_type} is not among {', '.join(sorted(MODEL_TYPES))}")
+            raise UnsuitableModel(f"model type {config.model_type} is not among {', '.join(sorted(MODEL_TYPES))}")
         if not all(type(layer) is DynamicLayer for layer in DynamicCache(config=config).layers):
-            raise ValueError("its attention looks back over a window only")
+            raise UnsuitableModel("its attention looks back over a window only")
         attention, norm = blocks[0].self_attn, network.base_model.norm
         self.embed, self._rotary = network.get_input_embeddings(), network.base_model.rotary_emb
         self.head_dim, self.scale = int(attention.head_dim), float(attention.scaling)
@@ -120,7 +124,7 @@ class LlamaModel:
 def _packed_together(*maps: nn.Module) -> Packed:
     """Pack linear maps of the same input as one matrix, their outputs one after another."""
     if not all(map(fits_float16, maps)):
-        raise ValueError("a matrix does not fit into float16")
+        raise UnsuitableModel("a matrix does not fit into float16")
     bias = None
     if any(each.bias is not None for each in maps):
         zeros: Sequence[Tensor] = [torch.zeros(each.weight.shape[0]) for each in maps]

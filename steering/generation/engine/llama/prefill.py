@@ -1,12 +1,10 @@
-"""Prefill of Llama-like models with float16 weights: several prompts in one pass, without padding.
+"""Prefill of Llama-like models with float16 weights.
 
-The matrix products, which take most of the time, run over the tokens of all prompts at once; attention runs prompt by
-prompt. Each prompt is one row up to its first steered layer. There it becomes a row for each of its settings, as adding
-their vectors makes several rows of one.
+A prompt is one row up to its first steered layer. There it becomes a row for each of its settings, as adding their
+vectors makes several rows of one.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -19,109 +17,86 @@ MASKED_TOKENS = 512
 """Tokens of a prompt whose masked attention is computed at a time: a mask of 512 x 8,192 positions takes 16 MB."""
 
 
-@dataclass(frozen=True)
-class PrefillRequest:
-    """One prompt, to be prefilled for one or several settings.
+@torch.inference_mode()
+def prefill(
+    model: LlamaModel,
+    ids: Sequence[int],
+    cached: Sequence[Tensor],
+    additions: Additions,
+    masked_tokens: int = MASKED_TOKENS,
+) -> tuple[Tensor, list[Tensor]]:
+    """Read a prompt for one or several settings.
 
-    Attributes:
+    Args:
         ids: its tokens that are not cached, at least the last.
         cached: for each setting the keys and values [layers, 2, kv_heads, positions, head_dim] of the tokens before.
         additions: layer -> [settings, hidden_size], or [settings, len(ids), hidden_size] where it differs by position.
+
+    Returns the next token's logits, float32 [settings, vocabulary], and the prompt's keys and values, for each layer
+    [2, settings, kv_heads, positions, head_dim]. Up to the first steered layer there is one row for all settings.
     """
-
-    ids: Sequence[int]
-    cached: Sequence[Tensor]
-    additions: Additions
-
-    @property
-    def start(self) -> int:
-        """The position of the first token to read."""
-        return self.cached[0].shape[3] if self.cached else 0
-
-
-@torch.inference_mode()
-def prefill(
-    model: LlamaModel, requests: Sequence[PrefillRequest], masked_tokens: int = MASKED_TOKENS
-) -> list[tuple[Tensor, list[Tensor]]]:
-    """Read prompts; for each float32 [settings, vocabulary], the next token's logits, and its keys and values.
-
-    These are [2, settings, kv_heads, positions, head_dim] for each layer; up to the first steered layer 1 for settings.
-    """
-    hidden = model.embed(torch.tensor([token for request in requests for token in request.ids]))
-    keys_values: list[list[Tensor]] = [[] for _ in requests]
-    rows = [1] * len(requests)  # that each prompt has become
-    rotation = _rotation(model, requests, rows)
-    for layer, block in enumerate(model.blocks):
-        projected = model.attention_input(block, hidden, *rotation)
-        attended = []
-        for request, count, layers, own in zip(
-            requests, rows, keys_values, projected.split(_sizes(requests, rows)), strict=True
-        ):
-            own = own.view(count, len(request.ids), *own.shape[1:]).transpose(1, 2)  # [rows, heads, tokens, head_dim]
-            states = own[:, model.heads :].unflatten(1, (2, -1)).transpose(0, 1).contiguous()
-            if request.cached:
-                before = torch.stack([cached[layer] for cached in request.cached[:count]], dim=1)
-                states = torch.cat([before, states], dim=3)
-            layers.append(states)
-            attended.append(_attention(own[:, : model.heads], states, model.scale, masked_tokens))
-        hidden = model.block_output(block, hidden, torch.cat(attended))
-        if any(layer in request.additions for request in requests):
-            hidden, steered_rows = _steer(hidden, requests, rows, layer)
-            if steered_rows != rows:
-                rows = steered_rows
-                rotation = _rotation(model, requests, rows)
-    lengths = [len(request.ids) for request, count in zip(requests, rows, strict=True) for _ in range(count)]
-    logits = model.logits(hidden[torch.tensor(lengths).cumsum(0) - 1])
-    return list(zip(logits.split(rows), keys_values, strict=True))
+    start = cached[0].shape[3] if cached else 0
+    rotation = model.rotation(torch.arange(start, start + len(ids)))
+    hidden, keys_values = model.embed(torch.tensor([list(ids)])), []
+    for layer in range(len(model.blocks)):
+        before = [prefix[layer] for prefix in cached[: len(hidden)]]
+        hidden, states = _run_block(model, layer, hidden, rotation, before, masked_tokens)
+        keys_values.append(states)
+        if layer in additions:
+            hidden = _steered(hidden, additions[layer])
+    return model.logits(hidden[:, -1]), keys_values
 
 
 @torch.inference_mode()
 def next_token_logits(
-    model: LlamaModel, hidden: Tensor, layers: range, additions: Additions, stop: int | None = None
+    model: LlamaModel, hidden: Tensor, after: int, additions: Additions, wanted: int | None = None
 ) -> tuple[Tensor, Tensor | None]:
-    """Run one prompt through some of the last blocks, without a KV cache, as a next-token preview does.
+    """Run a prompt through the blocks after one, without a KV cache, as a next-token preview does.
 
     Args:
-        hidden: [tokens, hidden_size], the input of the first of these blocks.
-        layers: numbers of the blocks, up to the last.
-        additions: layer -> [1, hidden_size] or [1, tokens, hidden_size]; may name the layer before the first, too.
-        stop: the block whose output is wanted as well.
+        hidden: [1, tokens, hidden_size], the output of block `after`, or the embeddings for -1.
+        additions: layer -> [1, hidden_size] or [1, tokens, hidden_size]; block `after` may be among them.
+        wanted: the block whose output is wanted as well.
 
-    Returns float32 [vocabulary] after the last token, and the output of block `stop` [tokens, hidden_size].
+    Returns float32 [vocabulary] after the last token, and the output of block `wanted`.
     """
-    rotation, output = model.rotation(torch.arange(len(hidden))), None
-    for layer in (layers.start - 1, *layers):
-        if layer in layers:
-            block = model.blocks[layer]
-            own = model.attention_input(block, hidden, *rotation)[None].transpose(1, 2)
-            states = own[:, model.heads :].unflatten(1, (2, -1)).transpose(0, 1)
-            hidden = model.block_output(block, hidden, _attention(own[:, : model.heads], states, model.scale, 0))
-        if layer == stop:
-            output = hidden
+    rotation, output = model.rotation(torch.arange(hidden.shape[1])), None
+    for layer in range(after, len(model.blocks)):
+        if layer > after:
+            hidden, _ = _run_block(model, layer, hidden, rotation, [], MASKED_TOKENS)
+        output = hidden if layer == wanted else output
         if layer in additions:
-            hidden = added(hidden, additions[layer][0])
-    return model.logits(hidden[-1:])[0], output
+            hidden = _steered(hidden, additions[layer])
+    return model.logits(hidden[:, -1])[0], output
 
 
-def _steer(hidden: Tensor, requests: Sequence[PrefillRequest], rows: list[int], layer: int) -> tuple[Tensor, list[int]]:
-    """Add the requests' vectors of a layer; the hidden states and each prompt's number of rows after it."""
-    parts, counts = list(hidden.split(_sizes(requests, rows))), list(rows)
-    for number, request in enumerate(requests):
-        if layer in request.additions:
-            addition = request.additions[layer]
-            addition = addition[:, None] if addition.dim() == 2 else addition
-            steered = added(parts[number].view(rows[number], len(request.ids), -1), addition)
-            counts[number], parts[number] = len(steered), steered.flatten(0, 1)
-    return torch.cat(parts), counts
+def _steered(hidden: Tensor, addition: Tensor) -> Tensor:
+    return added(hidden, addition[:, None] if addition.dim() == 2 else addition)
 
 
-def _sizes(requests: Sequence[PrefillRequest], rows: Sequence[int]) -> list[int]:
-    return [count * len(request.ids) for request, count in zip(requests, rows, strict=True)]
+def _run_block(
+    model: LlamaModel,
+    layer: int,
+    hidden: Tensor,
+    rotation: tuple[Tensor, Tensor],
+    before: Sequence[Tensor],
+    masked_tokens: int,
+) -> tuple[Tensor, Tensor]:
+    """Run a block; its output, and the keys and values [2, rows, kv_heads, positions, head_dim].
 
-
-def _rotation(model: LlamaModel, requests: Sequence[PrefillRequest], rows: Sequence[int]) -> tuple[Tensor, Tensor]:
-    positions = [torch.arange(request.start, request.start + len(request.ids)) for request in requests]
-    return model.rotation(torch.cat([own.repeat(count) for own, count in zip(positions, rows, strict=True)]))
+    Args:
+        hidden: [rows, tokens, hidden_size]; `rotation`: of the tokens' positions.
+        before: for each row the keys and values [2, kv_heads, positions, head_dim] of the tokens before; or none.
+    """
+    rows, count, _ = hidden.shape
+    block, flat = model.blocks[layer], hidden.flatten(0, 1)
+    cos, sin = (part.repeat(rows, 1, 1) for part in rotation)
+    projected = model.attention_input(block, flat, cos, sin).unflatten(0, (rows, count)).transpose(1, 2)
+    states = projected[:, model.heads :].unflatten(1, (2, -1)).transpose(0, 1).contiguous()
+    if before:
+        states = torch.cat([torch.stack(list(before), dim=1), states], dim=3)
+    attended = _attention(projected[:, : model.heads], states, model.scale, masked_tokens)
+    return model.block_output(block, flat, attended).view_as(hidden), states
 
 
 def _attention(query: Tensor, states: Tensor, scale: float, masked_tokens: int) -> Tensor:

@@ -10,10 +10,10 @@ from steering.generation.engine.batching import ActiveRows
 from steering.generation.engine.decoder import decoder_of
 from steering.generation.engine.llama.engine import LlamaEngine
 from steering.generation.engine.llama.kv_cache import RowsKVCache
-from steering.generation.engine.transformers_engine import TransformersEngine
 from steering.generation.precision import precision_report
 from steering.generation.server import DecodeServer
 from steering.generation.stream import generate
+from steering.generation.transformers_engine import TransformersEngine
 from tests.generation.engine.test_decoder import batch_of
 from tests.generation.test_server import REQUESTS, texts, together
 from tests.generation.test_stream import NO_REPEATS, PROMPT, vector
@@ -72,7 +72,7 @@ def test_rows_give_what_transformers_gives(architecture, monkeypatch):
     batches = [[batch_of(model, SETTINGS), batch_of(model, [SETTINGS[1], {}], ids=range(10, 160))] for _ in decoders]
     for number in range(2):
         for decoder, rows, own in zip(decoders, all_rows, batches, strict=True):
-            decoder.engine.prefill([own[number]])
+            decoder.engine.prefill(own[number])
             rows.add_prefilled(own[number], torch.arange(40, 40 + len(own[number].rows)), range(len(own[number].rows)))
         going = {0: [[0, 1, 2, 3], [0, 2, 3], [0, 2]], 1: [[0, 1], [0, 1], [0, 1], [0, 1], [1], [0]]}[number]
         for step in range(6):

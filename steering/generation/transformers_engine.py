@@ -14,8 +14,8 @@ from torch.nn.functional import pad
 from transformers import PreTrainedModel
 from transformers.cache_utils import Cache, DynamicLayer
 
-from steering.generation.engine.prompt_batch import PromptBatch
 from steering.generation.engine.resume import ResumableCopy
+from steering.generation.prompt_batch import PromptBatch
 from steering.intervention.additions import Additions
 from steering.intervention.hooks import observed, steered
 from steering.models.precision import input_device
@@ -51,9 +51,9 @@ class TransformersEngine:
         self._copy: ResumableCopy | None = None
 
     @torch.inference_mode()
-    def prefill(self, batches: Sequence[PromptBatch]) -> list[Tensor]:
-        """Read the prompts, one after another; float32 [rows, vocabulary] after each. Sets the batches' caches."""
-        return [self._prefill_shared(b) if self.shares_prompt else self._prefill_rows(b, None) for b in batches]
+    def prefill(self, batch: PromptBatch) -> Tensor:
+        """Read the prompt; float32 [rows, vocabulary] after it. Sets the batch's cache."""
+        return self._prefill_shared(batch) if self.shares_prompt else self._prefill_rows(batch, None)
 
     @torch.inference_mode()
     def prefill_again(self, batch: PromptBatch) -> None:
