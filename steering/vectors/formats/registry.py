@@ -28,18 +28,20 @@ logger = logging.getLogger(__name__)
 
 
 class Read(Protocol):
-    """Read a file of the format.
+    """A function that reads a file of one format."""
 
-    Args:
-        path: the file; its suffix is one of the format's.
-        layer: the steered layer, for files that do not say it; a file that says another one is refused.
-        name: takes the place of the name in the file.
+    def __call__(self, path: Path, *, layer: int | None, name: str | None) -> SteeringVector:
+        """Read a file of the format.
 
-    Raises:
-        SteeringError: the file is unsound, or the layer is unknown or contradicted.
-    """
+        Args:
+            path: the file; its suffix is one of the format's.
+            layer: the steered layer, for files that do not say it; a file that says another one is refused.
+            name: takes the place of the name in the file.
 
-    def __call__(self, path: Path, *, layer: int | None, name: str | None) -> SteeringVector: ...
+        Raises:
+            SteeringError: the file is unsound, or the layer is unknown or contradicted.
+        """
+        ...
 
 
 Write = Callable[[SteeringVector, Path], None]
