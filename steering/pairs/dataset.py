@@ -108,21 +108,21 @@ class Pairs(Sequence[PreferencePair]):
         Raises:
             SteeringError: no row is left.
         """
-        kept: dict[PreferencePair, int] = {}
+        line_of: dict[PreferencePair, int] = {}
         dropped: list[Dropped] = []
         for line, row in rows:
             try:
                 pair = row if isinstance(row, PreferencePair) else pair_of(line, row)
                 check(pair)
-                if pair in kept:
-                    raise BadRow(f"duplicate (same as {unit} {kept[pair]:,})")
-                kept[pair] = line
+                if pair in line_of:
+                    raise BadRow(f"duplicate (same as {unit} {line_of[pair]:,})")
+                line_of[pair] = line
             except BadRow as problem:
                 dropped.append(Dropped(line, str(problem)))
-        if not kept:
+        if not line_of:
             raise _nothing_left(source, dropped, unit)
-        report = PairsReport(source, len(kept) + len(dropped), len(kept), tuple(dropped), columns, unit)
-        return cls(tuple(kept), report)
+        report = PairsReport(source, len(line_of) + len(dropped), len(line_of), tuple(dropped), columns, unit)
+        return cls(tuple(line_of), report)
 
     def __len__(self) -> int:
         return len(self.pairs)

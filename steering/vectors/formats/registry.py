@@ -106,7 +106,7 @@ def suffixes(*, readable: bool = False, writable: bool = False) -> tuple[str, ..
 
 
 def read_any(path: str | Path, *, layer: int | None = None, name: str | None = None) -> SteeringVector:
-    """Read a vector file of any format, told by its suffix; where formats share one, the first in `formats()` reads.
+    """Read a vector file of any format, chosen by its suffix; the first in `formats()` of those that share it reads.
 
     Args:
         path: the file.
