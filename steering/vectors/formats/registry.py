@@ -144,7 +144,7 @@ def write(vector: SteeringVector, path: str | Path, format: str = "safetensors")
         raise SteeringError(f"Format {format!r} can be read, not written; choose one of: {names}.")
     if path.suffix.lower() not in chosen.suffixes:
         raise SteeringError(
-            f"{path.name}: a vector file of format {format!r} ends in {' or '.join(chosen.suffixes)}; name it "
+            f"{path.name}: in format {format!r} a vector file ends in {' or '.join(chosen.suffixes)}; name it "
             f"{path.stem}{chosen.suffixes[0]}."
         )
     try:
