@@ -1,15 +1,20 @@
-"""What the project promises about itself: one dependency list, imports that run downwards, a Space that would start."""
+"""What the project promises about itself: dependencies, layers, sizes of modules, linters, a Space that would start."""
 
 import ast
 import subprocess
 import sys
 import tomllib
+from collections.abc import Iterable
+from functools import cache
+from graphlib import CycleError, TopologicalSorter
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import gradio
 import pytest
 import yaml
 from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
@@ -20,14 +25,47 @@ def front_matter() -> dict:
     return yaml.safe_load((ROOT / "README.md").read_text(encoding="utf-8").split("---")[1])
 
 
-def imported(path: Path) -> set[str]:
+@cache
+def imported(path: Path) -> frozenset[str]:
+    """Dotted names that a file imports, at its top, inside of functions and for type checkers."""
     found = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
             found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
-    return found
+    return frozenset(found)
+
+
+def module_of(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def declared(requirements: Iterable[str]) -> set[str]:
+    return {canonicalize_name(Requirement(line).name) for line in requirements}
+
+
+def third_party(paths: Iterable[Path]) -> dict[str, Path]:
+    """Top-level name of each package that is neither ours nor Python's -> a file that imports it."""
+    names = {name.partition(".")[0]: path for path in paths for name in imported(path)}
+    return {n: path for n, path in names.items() if n not in sys.stdlib_module_names and n not in ("steering", "tests")}
+
+
+def undeclared(paths: Iterable[Path], names: set[str]) -> list[str]:
+    distributions = packages_distributions()
+    return [
+        f"{path.relative_to(ROOT)} imports {package}, which pyproject.toml does not declare"
+        for package, path in third_party(paths).items()
+        if not names & {canonicalize_name(each) for each in distributions.get(package, [package])}
+    ]
+
+
+def test_every_package_imported_is_declared() -> None:
+    extras = PROJECT["optional-dependencies"]
+    assert undeclared(MODULES, declared([*PROJECT["dependencies"], *extras["quantized"], *extras["tracking"]])) == []
+    tests = [path for path in (ROOT / "tests").rglob("*.py") if "benchmarks" not in path.parts]  # those have peers
+    assert undeclared(tests, declared([*PROJECT["dependencies"], *extras["test"]])) == []
 
 
 def test_a_space_installs_the_same_dependencies() -> None:
@@ -77,8 +115,82 @@ def test_imports_run_downwards(path: Path) -> None:
         assert above is None or above <= own, f"{path.name} imports {name}, which lies above it"
 
 
+MOST_LINES = 300
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_a_module_is_short_enough_to_be_read_at_once(path: Path) -> None:
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= MOST_LINES
+
+
+def import_graph() -> dict[str, set[str]]:
+    """Module of `steering` -> modules of `steering` that it imports; a package's `__init__` is a module, too."""
+    modules = {module_of(path): path for path in MODULES}
+    graph: dict[str, set[str]] = {}
+    for module, path in modules.items():
+        names = graph.setdefault(module, set())
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                names |= {alias.name for alias in node.names} & modules.keys()
+            elif isinstance(node, ast.ImportFrom) and node.module in modules:
+                inner = {f"{node.module}.{alias.name}" for alias in node.names}
+                names |= inner & modules.keys()
+                names |= {node.module} if inner - modules.keys() else set()
+    return graph
+
+
+def test_no_module_imports_itself_by_way_of_others() -> None:
+    try:
+        TopologicalSorter(import_graph()).prepare()
+    except CycleError as error:
+        pytest.fail(" -> ".join(error.args[1]))
+
+
+MOST_FLOORS = 10
+"""Of folders that import one another: who follows a call from the page to the model passes through so many at most."""
+
+
+def test_the_longest_chain_of_folders_is_short() -> None:
+    folders: dict[str, set[str]] = {}
+    for module, names in import_graph().items():
+        folder = module.split(".")[1] if "." in module else ""
+        below = {name.split(".")[1] for name in names if "." in name}
+        folders.setdefault(folder, set()).update(below - {folder})
+    floors: dict[str, int] = {}
+    for folder in TopologicalSorter(folders).static_order():
+        floors[folder] = 1 + max((floors[below] for below in folders.get(folder, ())), default=0)
+    assert max(floors.values()) <= MOST_FLOORS, sorted(floors.items(), key=lambda item: item[1])
+
+
+FOR_SPEED = (
+    "scoring",
+    "generation/engine",
+    "generation/server.py",
+    "generation/next_token.py",
+    "runtime/module_proxy.py",
+    "runtime/cpu_threads.py",
+)
+"""Where code is that a plain implementation would not need."""
+
+MOST_LINES_FOR_SPEED = 2300
+
+
+def test_performance_machinery_stays_small() -> None:
+    places = [ROOT / "steering" / place for place in FOR_SPEED]
+    files = [path for path in MODULES if any(path == place or place in path.parents for place in places)]
+    assert all(any(path == place or place in path.parents for path in files) for place in places)
+    assert sum(len(path.read_text(encoding="utf-8").splitlines()) for path in files) <= MOST_LINES_FOR_SPEED
+
+
+def run_tool(*arguments: str) -> None:
+    done = subprocess.run([sys.executable, "-m", *arguments], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 def test_ruff_is_clean() -> None:
-    done = subprocess.run([sys.executable, "-m", "ruff", "check", ROOT], capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout
-    done = subprocess.run([sys.executable, "-m", "ruff", "format", "--check", ROOT], capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout
+    run_tool("ruff", "check", ".")
+    run_tool("ruff", "format", "--check", ".")
+
+
+def test_mypy_is_clean() -> None:
+    run_tool("mypy")

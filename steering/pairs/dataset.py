@@ -91,27 +91,38 @@ class Pairs(Sequence[PreferencePair]):
         counted = [pair if pair.line else replace(pair, line=number) for number, pair in enumerate(pairs, 1)]
         if not counted:
             return cls((), PairsReport(source, 0, 0))
-        return cls._checked(source, ((pair.line, pair) for pair in counted), {}, "row")
+        return cls.of_rows(source, ((pair.line, pair) for pair in counted), {}, "row")
 
     @classmethod
-    def _checked(
+    def of_rows(
         cls, source: str, rows: Iterable[RawRow | tuple[int, PreferencePair]], columns: dict[str, str], unit: str
     ) -> Self:
-        kept: dict[PreferencePair, int] = {}
+        """Check rows one by one: good ones become pairs, the others are dropped and reported.
+
+        Args:
+            source: what they come from, for the report.
+            rows: (number, fields of a file's row, the reason why it has none, or a pair).
+            columns: field of a pair -> column, for the report.
+            unit: what the numbers count, "line" or "row".
+
+        Raises:
+            SteeringError: no row is left.
+        """
+        line_of: dict[PreferencePair, int] = {}
         dropped: list[Dropped] = []
         for line, row in rows:
             try:
                 pair = row if isinstance(row, PreferencePair) else pair_of(line, row)
                 check(pair)
-                if pair in kept:
-                    raise BadRow(f"duplicate (same as {unit} {kept[pair]:,})")
-                kept[pair] = line
+                if pair in line_of:
+                    raise BadRow(f"duplicate (same as {unit} {line_of[pair]:,})")
+                line_of[pair] = line
             except BadRow as problem:
                 dropped.append(Dropped(line, str(problem)))
-        if not kept:
+        if not line_of:
             raise _nothing_left(source, dropped, unit)
-        report = PairsReport(source, len(kept) + len(dropped), len(kept), tuple(dropped), columns, unit)
-        return cls(tuple(kept), report)
+        report = PairsReport(source, len(line_of) + len(dropped), len(line_of), tuple(dropped), columns, unit)
+        return cls(tuple(line_of), report)
 
     def __len__(self) -> int:
         return len(self.pairs)
@@ -202,10 +213,10 @@ def parse_pairs(
     columns: Mapping[str, str] | None = None,
     max_rows: int = MAX_ROWS,
 ) -> Pairs:
-    """Read preference pairs from a text: JSON or JSONL if it begins with a bracket, else CSV or TSV; see `read_pairs`.
+    r"""Read preference pairs from a text: JSON or JSONL if it begins with a bracket, else CSV or TSV; see `read_pairs`.
 
     Example:
-        >>> parse_pairs("prompt,chosen,rejected\\nHi,Good day.,Yo!")
+        >>> parse_pairs("prompt,chosen,rejected\nHi,Good day.,Yo!")
         <1 preference pair of pasted text>
     """
     try:
@@ -226,7 +237,7 @@ def without_prompts(pairs: Pairs, others: Pairs) -> Pairs:
 
 
 def _from_table(source: str, table: RawTable) -> Pairs:
-    return Pairs._checked(source, table.rows, table.layout.columns(), table.unit)
+    return Pairs.of_rows(source, table.rows, table.layout.columns(), table.unit)
 
 
 def _nothing_left(source: str, dropped: Sequence[Dropped], unit: str) -> SteeringError:

@@ -229,7 +229,7 @@ def _jsonl(file: PairFile) -> RawTable:
 
 def _json_table(file: PairFile, rows: list[tuple[int, dict[str, Any] | str]], unit: str) -> RawTable:
     names = list(dict.fromkeys(name for _, row in rows if isinstance(row, dict) for name in row))
-    # With no object at all there are no columns to miss: each row then tells its own trouble.
+    # With no object at all there are no columns to miss: each row then carries its own reason.
     layout = file.layout(names) if names else Layout()
     return RawTable(layout, ((number, layout.fields(row)) for number, row in rows), unit)
 

@@ -135,7 +135,7 @@ def find_layout(names: Iterable[str], columns: Mapping[str, str], source: str, *
         conversations: whether cells can hold lists of messages, so that the column of the prompt may be missing.
 
     Raises:
-        SteeringError: they cannot be told, or `columns` names a field or a column that does not exist.
+        SteeringError: the names fit no known layout, or `columns` names a field or a column that does not exist.
     """
     names = list(names)
     originals: dict[str, list[str]] = {}  # normalised name -> names as they are written

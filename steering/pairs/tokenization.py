@@ -63,8 +63,8 @@ def encode_pairs(model: LanguageModel, pairs: Pairs) -> tuple[Pairs, list[Encode
             reasons[index] = f"too long: {len(tokens)} tokens, {model.name} reads {model.context_length}"
         else:
             encoded[index] = tokens
-    kept = pairs.drop(reasons) if reasons else pairs
-    return kept, list(encoded.values())
+    readable = pairs.drop(reasons) if reasons else pairs
+    return readable, list(encoded.values())
 
 
 def shared_prefix(sequences: Iterable[tuple[int, ...]]) -> tuple[int, ...]:

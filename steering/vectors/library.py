@@ -167,8 +167,8 @@ class Library:
     def restore(self, token: str) -> Entry:
         """Undo `delete`; if the name was taken meanwhile, the vector gets a number behind it."""
         with self._changing():
-            sound = re.fullmatch(r"[0-9]+-[0-9a-f]+", token)
-            deleted = next(self._trash.glob(f"{token}.*{SUFFIX}"), None) if sound else None
+            well_formed = re.fullmatch(r"[0-9]+-[0-9a-f]+", token)
+            deleted = next(self._trash.glob(f"{token}.*{SUFFIX}"), None) if well_formed else None
             if deleted is None:
                 raise SteeringError("There is nothing to restore; the deletion may have been undone already.")
             path = self.own / deleted.name.partition(".")[2]

@@ -43,7 +43,7 @@ HELD_OUT_KEYS = ("multiplier", "preference_accuracy", "preference_margin")
 
 
 def read_limited(path: str | Path, limit: int) -> bytes:
-    """Read a file's bytes, at most `limit + 1` of them: more than `limit` tells that the file is too large.
+    """Read a file's bytes, at most `limit + 1` of them: more than `limit` means that the file is too large.
 
     Raises SteeringError if there is no such file or it cannot be read.
     """

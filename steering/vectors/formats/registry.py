@@ -28,18 +28,20 @@ logger = logging.getLogger(__name__)
 
 
 class Read(Protocol):
-    """Read a file of the format.
+    """A function that reads a file of one format."""
 
-    Args:
-        path: the file; its suffix is one of the format's.
-        layer: the steered layer, for files that do not say it; a file that says another one is refused.
-        name: takes the place of the name in the file.
+    def __call__(self, path: Path, *, layer: int | None, name: str | None) -> SteeringVector:
+        """Read a file of the format.
 
-    Raises:
-        SteeringError: the file is unsound, or the layer is unknown or contradicted.
-    """
+        Args:
+            path: the file; its suffix is one of the format's.
+            layer: the steered layer, for files that do not say it; a file that says another one is refused.
+            name: takes the place of the name in the file.
 
-    def __call__(self, path: Path, *, layer: int | None, name: str | None) -> SteeringVector: ...
+        Raises:
+            SteeringError: the file is unsound, or the layer is unknown or contradicted.
+        """
+        ...
 
 
 Write = Callable[[SteeringVector, Path], None]
@@ -104,7 +106,7 @@ def suffixes(*, readable: bool = False, writable: bool = False) -> tuple[str, ..
 
 
 def read_any(path: str | Path, *, layer: int | None = None, name: str | None = None) -> SteeringVector:
-    """Read a vector file of any format, told by its suffix; where formats share one, the first in `formats()` reads.
+    """Read a vector file of any format, chosen by its suffix; the first in `formats()` of those that share it reads.
 
     Args:
         path: the file.
@@ -142,7 +144,7 @@ def write(vector: SteeringVector, path: str | Path, format: str = "safetensors")
         raise SteeringError(f"Format {format!r} can be read, not written; choose one of: {names}.")
     if path.suffix.lower() not in chosen.suffixes:
         raise SteeringError(
-            f"{path.name}: a vector file of format {format!r} ends in {' or '.join(chosen.suffixes)}; name it "
+            f"{path.name}: in format {format!r} a vector file ends in {' or '.join(chosen.suffixes)}; name it "
             f"{path.stem}{chosen.suffixes[0]}."
         )
     try:

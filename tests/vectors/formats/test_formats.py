@@ -110,7 +110,7 @@ def test_a_format_that_can_only_be_read(tmp_path):
 
 def test_another_suffix_than_the_formats(tmp_path, installed):
     installed(TEXT)
-    message = "a.csv: a vector file of format 'text' ends in .txt or .vec; name it a.txt."
+    message = "a.csv: in format 'text' a vector file ends in .txt or .vec; name it a.txt."
     with pytest.raises(SteeringError, match=message):
         write(SteeringVector({2: torch.ones(3)}), tmp_path / "a.csv", "text")
 
