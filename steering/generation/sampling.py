@@ -55,7 +55,7 @@ class Sampling:
                 raise SteeringError(f"{name.replace('_', ' ')} is {value}; give a {number} from {low} to {high}.")
 
     def processors(self) -> LogitsProcessorList:
-        """transformers' processors, in the order its `generate` uses."""
+        """Transformers' processors, in the order its `generate` uses."""
         chain = LogitsProcessorList()
         if self.repetition_penalty != 1:
             chain.append(RepetitionPenaltyLogitsProcessor(self.repetition_penalty))
