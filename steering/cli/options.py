@@ -54,6 +54,6 @@ def multiplier(text: str, option: str) -> float:
     from steering.vectors.vector import check_multiplier
 
     try:
-        return check_multiplier(text.strip() or "''")
+        return check_multiplier(text.strip() or "''")  # type: ignore[arg-type]
     except SteeringError as error:
         raise SteeringError(f"{option}: {error}") from error

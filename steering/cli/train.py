@@ -219,6 +219,7 @@ def _train(
             figures = {} if progress.loss is None else {"loss": f"{progress.loss:.3f}", "norm": f"{progress.norm:.1f}"}
             training.show(progress.step, progress.total_steps, **figures)
     vector = progress.vector
+    assert vector is not None  # `done` has it
     return {
         "vector": str(task.output),
         "method": method.name,

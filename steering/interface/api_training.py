@@ -104,11 +104,12 @@ def train_for(
                         "step": progress.step,
                         "steps": progress.total_steps,
                         "loss": progress.loss,
-                        "seconds_left": round(progress.seconds_left, 1),
+                        "seconds_left": round(progress.seconds_left or 0.0, 1),
                     }
         finally:
             app.training_news = ""
             app.training.release()
+    assert shelf.entry and progress.vector  # `done` came, so it was saved
     yield {
         "vector": shelf.entry.slug,
         "layer": one_or_all(progress.vector.layers),
@@ -144,7 +145,8 @@ def _pairs(rows: list[dict[str, str]]) -> Pairs:
                 f"Pair {number} is unsound: prompt, chosen and rejected must be texts of at most {LONGEST_PROMPT:,} "
                 "characters, none of them empty."
             )
-        made.append(PreferencePair(*texts, line=number))
+        prompt, chosen, rejected = map(str, texts)
+        made.append(PreferencePair(prompt, chosen, rejected, line=number))
     return Pairs.of(made, source="the API")
 
 

@@ -78,7 +78,9 @@ def _answer_means(
         model.network.base_model(input_ids=tokens.to(device), attention_mask=attention.to(device), use_cache=False)
     means = {}
     for k, (output,) in outputs.items():
-        hidden = hidden_of(output).float()
+        hidden = hidden_of(output)
+        assert hidden is not None  # blocks are found by the hidden states that they return
+        hidden = hidden.float()  # [rows, positions, hidden_size]
         weights = counted.to(hidden.device)
         means[k] = ((hidden * weights).sum(dim=1) / weights.sum(dim=1)).cpu()
     return means

@@ -52,7 +52,7 @@ def setting(
     Example:
         epochs: int = setting(4, label="Epochs", help="passes over the pairs", ge=1, le=1000)
     """
-    extra = {"unit": unit, "group": group, "choice_labels": dict(choice_labels or {})}
+    extra: Any = {"unit": unit, "group": group, "choice_labels": dict(choice_labels or {})}
     return Field(default, title=label, description=help, json_schema_extra=extra, **limits)
 
 
@@ -112,23 +112,26 @@ class MethodConfig(BaseModel):
 class HasLayers(Protocol):
     """What `steered_layers` asks of a `LanguageModel`, which is not imported here because it loads torch."""
 
-    num_layers: int
+    @property
+    def num_layers(self) -> int:
+        """Number of decoder blocks."""
+        ...
 
     def check_layer(self, layer: int) -> int:
         """Return the layer; raise SteeringError if the model does not have it."""
         ...
 
 
-def steered_layers(model: HasLayers, asked: int | Sequence[int] | str | None) -> list[int]:
+def steered_layers(model: HasLayers, asked: int | Sequence[int] | Literal["sweep"] | None) -> list[int]:
     """List the layers that a `layer` setting names, in order, each once.
 
     None and `SWEEP` (for a run that cannot look for the best layer) are the middle one.
 
     Raises SteeringError for one that the model does not have.
     """
-    if asked is None or isinstance(asked, str):
+    if asked is None or asked == SWEEP:
         return [model.num_layers // 2]
-    several = asked if isinstance(asked, Sequence) else [asked]
+    several = [asked] if isinstance(asked, int) else asked
     if not several:
         raise SteeringError("No layer is named; give at least one.")
     return sorted({model.check_layer(k) for k in several})

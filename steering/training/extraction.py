@@ -4,7 +4,7 @@ A method brings `fit`, which makes a layer's direction from the activations ther
 """
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from typing import Any
 
 import torch
@@ -34,7 +34,7 @@ def extract(
     *,
     position: str = "mean",
     token_scope: str = "all",
-) -> Iterator[Progress]:
+) -> Generator[Progress, None, None]:
     """Run the model over all pairs, then fit each layer's direction; stopped early, to the pairs so far.
 
     A report's `step` counts pairs. On several processes each does all of the work: it takes seconds.

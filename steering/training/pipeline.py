@@ -4,7 +4,7 @@ The page, the command line and the API iterate over `run`; Python programs that 
 """
 
 import logging
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -45,14 +45,14 @@ def run(
     *,
     name: str = "",
     behavior: str = "",
-    save: Callable[[SteeringVector], None] | None = None,
+    save: Callable[[SteeringVector], object] | None = None,
     multipliers: Sequence[float] = DEFAULT_MULTIPLIERS,
     should_stop: Callable[[], bool] = lambda: False,
     checkpoint: Path | None = None,
     fresh: bool = False,
     processes: Processes = ALONE,
     **settings: Any,
-) -> Iterator[Progress]:
+) -> Generator[Progress, None, None]:
     """Train a vector, save it, measure it on the held-out pairs and save it again; report each step of that.
 
     Yields, by `Progress.stage`:
@@ -159,7 +159,7 @@ def training_run(
     fresh: bool = False,
     processes: Processes = ALONE,
     **settings: Any,
-) -> Iterator[Progress]:
+) -> Generator[Progress, None, None]:
     """Train step by step, without saving or measuring: a report after each step; `done` is last and has the vector.
 
     Args:

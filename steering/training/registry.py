@@ -9,7 +9,7 @@ Ours are listed in `steering/training/methods/__init__.py`; another package decl
 """
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import import_module
@@ -73,9 +73,9 @@ class RunContext:
         return any(self.processes.gathered(self.should_stop()))
 
 
-Run = Callable[["LanguageModel", "Pairs", "Pairs", Any, RunContext], "Iterator[Progress]"]
-"""(model, pairs, held-out pairs, config, context) -> reports; the last one is `done` and carries the vector, or None if
-the run was stopped before there was one. See `Progress` for what a report says."""
+Run = Callable[["LanguageModel", "Pairs", "Pairs", Any, RunContext], "Generator[Progress, None, None]"]
+"""A generator function: (model, pairs, held-out pairs, config, context) -> reports; the last one is `done` and carries
+the vector, or None if the run was stopped before there was one. See `Progress` for what a report says."""
 
 Estimate = Callable[["LanguageModel", "Pairs", "Pairs", Any], float]
 """(model, pairs, held-out pairs, config) -> predicted seconds of the run on this machine; may measure for a second."""

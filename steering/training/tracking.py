@@ -64,7 +64,7 @@ class Tracking(contextlib.AbstractContextManager):
             return
         if self._accelerator is None and (progress.settings or progress.stage == "training"):
             self._begin(progress.settings or {})
-        if progress.stage == "training":
+        if progress.stage == "training" and self._accelerator is not None:
             self._accelerator.log(_figures(progress), step=progress.step)
 
     def _begin(self, settings: Mapping[str, Any]) -> None:
@@ -90,7 +90,7 @@ def _figures(progress: Progress) -> dict[str, float]:
     """What a report of a step says in numbers; a method without a loss has no margin either."""
     measured = {"loss": progress.loss, "margin": progress.margin, "norm": progress.norm, "epoch": progress.epoch}
     figures = {name: value for name, value in measured.items() if value is not None}
-    if progress.held_out:
+    if progress.held_out and progress.held_out_loss is not None:
         figures["held_out/loss"] = progress.held_out_loss
         for result in progress.held_out:
             side = "plus" if result.multiplier > 0 else "minus"  # tensorboard takes no sign in a name

@@ -12,7 +12,7 @@ taken at the letter. Here they are free text, so h_k is the mean over the answer
 paper's later code scales all behaviors to one norm. As in the paper it is added at the positions after the prompt.
 """
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from typing import TYPE_CHECKING, Literal, Self
 
 from pydantic import model_validator
@@ -62,7 +62,7 @@ def mean_difference(chosen: "Tensor", rejected: "Tensor") -> "Tensor":
 
 def run(
     model: "LanguageModel", pairs: "Pairs", held_out: "Pairs", config: CAAConfig, context: RunContext
-) -> "Iterator[Progress]":
+) -> "Generator[Progress, None, None]":
     """Take the mean difference at each layer of the config."""
     from steering.training.extraction import extract  # loads torch, which listing the methods does without
 

@@ -3,7 +3,7 @@
 `train.py` has the algorithm and its formula. Torch is loaded when a run begins, so that listing methods is quick.
 """
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from typing import TYPE_CHECKING
 
 from steering.training.methods.bipo.config import BiPOConfig
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 def run(
     model: "LanguageModel", pairs: "Pairs", held_out: "Pairs", config: BiPOConfig, context: RunContext
-) -> "Iterator[Progress]":
+) -> "Generator[Progress, None, None]":
     """Train by BiPO: see `train.run`."""
     from steering.training.methods.bipo.train import run
 

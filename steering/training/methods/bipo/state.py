@@ -1,4 +1,4 @@
-"""What a run has come to: all that is needed to go on with it, or to end it with its best vector."""
+"""The state of a BiPO run: all that is needed to go on with it, or to end it with its best vector."""
 
 import json
 import math
@@ -13,19 +13,21 @@ from torch import Tensor
 CURVE_POINTS = 200
 """At most this many points of a run's curve go into the vector file."""
 
-FIGURES = ("layers", "norms", "step", "best_step", "best_loss", "waited", "seconds", "curve")
+FIGURES: tuple[str, ...] = ("layers", "norms", "step", "best_step", "best_loss", "waited", "seconds", "curve")
 
 
 @dataclass
 class RunState:
-    """Attributes:
-    layers: the layers steered; `norms`: the residual norm at each.
-    vectors: layer -> v [hidden_size], float32; `first`, `second`: AdamW's two moments of its gradient.
-    step: optimiser steps taken.
-    best: layer -> v at `best_step`, where the held-out loss was lowest, `best_loss`; empty if none was measured.
-    waited: measurements since then.
-    curve: a point for each step: `step`, `loss` and, where it was measured, `held_out_loss` and `held_out`.
-    seconds: spent on the steps so far.
+    """Vectors, optimiser moments, the best vector and the curve; a checkpoint holds one.
+
+    Attributes:
+        layers: the layers steered; `norms`: the median L2 norm of the hidden states at each.
+        vectors: layer -> v, float32 [hidden_size]; `first`, `second`: AdamW's two moments of its gradient.
+        step: optimiser steps taken.
+        best: layer -> v at `best_step`, where the held-out loss was lowest, `best_loss`; empty if none was measured.
+        waited: measurements since then.
+        curve: a point for each step: `step`, `loss` and, where it was measured, `held_out_loss` and `held_out`.
+        seconds: spent on the run so far.
     """
 
     layers: tuple[int, ...]
@@ -43,6 +45,7 @@ class RunState:
 
     @classmethod
     def at_zero(cls, layers: Sequence[int], norms: Sequence[float], hidden_size: int) -> "RunState":
+        """Make the state before the first step: all vectors and moments are zero."""
         vectors, first, second = ({k: torch.zeros(hidden_size) for k in layers} for _ in range(3))
         return cls(tuple(layers), tuple(norms), vectors, first, second)
 
@@ -55,12 +58,13 @@ class RunState:
             self.waited += 1
 
     def add_to_curve(self, **point: Any) -> None:
+        """Add a point to the curve, and thin it where it has grown long."""
         self.curve.append(point)
         if len(self.curve) >= 4 * CURVE_POINTS:  # a run of any length needs no more memory than this
             self.curve = thinned(self.curve, 2 * CURVE_POINTS)
 
     def to_bytes(self, run: str) -> bytes:
-        """A checkpoint file of the run with this key: safetensors, the figures as JSON in its metadata."""
+        """Serialise as the checkpoint of the run with this key: safetensors, the figures as JSON in its metadata."""
         parts = {"vectors": self.vectors, "first": self.first, "second": self.second, "best": self.best}
         tensors = {f"{name}.{k}": v.detach().cpu() for name, part in parts.items() for k, v in part.items()}
         figures = {"run": run, **{name: getattr(self, name) for name in FIGURES}}
@@ -68,7 +72,7 @@ class RunState:
 
     @classmethod
     def from_bytes(cls, data: bytes, run: str, hidden_size: int) -> "RunState | None":
-        """What `to_bytes` wrote, or None if it was another run. A damaged file raises one exception or another."""
+        """Read what `to_bytes` wrote; None if it is of another run. A damaged file raises one exception or another."""
         tensors = safetensors.torch.load(data)
         length = int.from_bytes(data[:8], "little")
         figures = json.loads(json.loads(data[8 : 8 + length])["__metadata__"]["checkpoint"])
@@ -80,23 +84,24 @@ class RunState:
         for name, tensor in tensors.items():
             part, _, layer = name.partition(".")
             parts[part][int(layer)] = tensor
-        for name, part in parts.items():
-            if sorted(part) != sorted(figures["layers"]) and (name != "best" or part):
+        for name, vectors in parts.items():
+            if sorted(vectors) != sorted(figures["layers"]) and (name != "best" or vectors):
                 raise ValueError(f"{name} lacks a layer")
-            if not all(v.shape == (hidden_size,) and v.dtype == torch.float32 for v in part.values()):
+            if not all(v.shape == (hidden_size,) and v.dtype == torch.float32 for v in vectors.values()):
                 raise ValueError(f"{name} is of another model")
-        return cls(**figures, **parts)
+        fields: dict[str, Any] = {**figures, **parts}
+        return cls(**fields)
 
 
 def thinned(curve: Sequence[dict[str, Any]], most: int = CURVE_POINTS) -> list[dict[str, Any]]:
-    """At most `most` points, evenly spread; half the room is first given to those with held-out figures."""
+    """Choose at most `most` points, evenly spread; up to half of them are those with held-out results."""
     measured = _spread([point for point in curve if "held_out_loss" in point], most // 2)
     others = _spread([point for point in curve if "held_out_loss" not in point], most - len(measured))
     return sorted([*measured, *others], key=lambda point: point["step"])
 
 
 def _spread(points: list[dict[str, Any]], most: int) -> list[dict[str, Any]]:
-    """The last point in each of `most` equal spans of steps, if there are more points than that."""
+    """Choose the last point in each of `most` equal spans of steps, if there are more points than that."""
     if len(points) <= most:
         return points
     last = points[-1]["step"]

@@ -16,7 +16,7 @@ on), gradient clipping at 1, cosine schedule with warm-up. `BiPOConfig` names th
 import itertools
 import random
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -42,7 +42,7 @@ DIRECTIONS = {"both": (1.0, -1.0), "plus": (1.0,)}
 
 def run(
     model: LanguageModel, pairs: Pairs, held_out: Pairs, config: BiPOConfig, context: RunContext
-) -> Iterator[Progress]:
+) -> Generator[Progress, None, None]:
     """Train on `pairs`, watching `held_out` (which may be empty); the last report carries the vector.
 
     `context.should_stop` is asked before each step; once it says True, on any process, the run ends with the best
@@ -96,8 +96,8 @@ class BiPORun:
             layers = processes.together(partial(steered_layers, model, self.config.layer))
         # One scorer for training and measuring: whether the fast way is exact is tried out once, and what it computes
         # of the untouched model serves the curve, the choice of the best vector and the final measurement.
-        options = {"scope": self.config.token_scope, "fast": self.config.fast}
-        scorer = processes.together(partial(PairScorer, model, [*encoded, *watched], layers[0], **options))
+        scored, scope, fast = [*encoded, *watched], self.config.token_scope, self.config.fast
+        scorer = processes.together(partial(PairScorer, model, scored, layers[0], scope=scope, fast=fast))
         if state is None:
             norms = processes.agreed(processes.together(partial(scorer.residual_norms, layers)))
             state = RunState.at_zero(layers, list(norms.values()), model.hidden_size)
@@ -123,6 +123,7 @@ class BiPORun:
         return encoded, watched
 
     def _swept(self, encoded: Sequence[EncodedPair], watched: Sequence[EncodedPair]) -> list[int]:
+        """Find the layer by a sweep; the middle one if it was stopped before it had finished any."""
         sweep = sweep_layers(
             self.model,
             encoded,
@@ -243,8 +244,8 @@ class BiPORun:
         )
 
     def _report(self, stage: Any, **figures: Any) -> Progress:
-        options = {"seconds": self._seconds} if stage != "preparing" else {}
-        return Progress(stage, step=self.state.step, total_steps=self.total_steps, **options, **figures)
+        seconds = 0.0 if stage == "preparing" else self._seconds
+        return Progress(stage, step=self.state.step, total_steps=self.total_steps, seconds=seconds, **figures)
 
     @property
     def _seconds(self) -> float:
