@@ -70,21 +70,6 @@ def on_one_core(function: Callable[[], Result]) -> Result:
         torch.set_num_threads(cores)
 
 
-def side_by_side(functions: Sequence[Callable[[], Result]]) -> list[Result]:
-    """Call all functions at the same time on one core each, the first on the calling thread; results in order.
-
-    The calling thread is expected to run on one core already (see `on_one_core`).
-
-    Raises the first function's exception once all have ended, ThreadTimeoutError if they do not.
-    """
-    futures = [_side_pool().submit(_on_this_core, function) for function in functions[1:]]
-    try:
-        first = [function() for function in functions[:1]]
-    finally:
-        _wait(futures)
-    return first + [future.result() for future in futures]
-
-
 def balanced(sizes: Sequence[int], count: int) -> list[list[int]]:
     """Split the indices 0..n-1 into at most `count` groups of about equal total size, none empty; deterministic.
 
@@ -120,12 +105,6 @@ def _part_pool(size: int) -> ThreadPoolExecutor:
 @cache
 def _step_pool() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(thread_name_prefix="steering-step")
-
-
-@cache
-def _side_pool() -> ThreadPoolExecutor:
-    """Not `_step_pool`, whose threads wait for these: they could all be waiting."""
-    return ThreadPoolExecutor(thread_name_prefix="steering-side")
 
 
 def _on_this_core(function: Callable[[], Result]) -> Result:

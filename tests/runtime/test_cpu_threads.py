@@ -4,7 +4,6 @@ import os
 import subprocess
 import sys
 import threading
-import time
 
 import pytest
 import torch
@@ -16,7 +15,6 @@ from steering.runtime.cpu_threads import (
     balanced,
     in_threads,
     on_one_core,
-    side_by_side,
     workers,
 )
 
@@ -97,36 +95,3 @@ def test_the_command_sets_it_before_torch_is_loaded():
     environment = {name: value for name, value in os.environ.items() if name != "GOMP_SPINCOUNT"}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     assert done.stdout.split()[-2:] == ["False", "2000"]
-
-
-def test_steps_side_by_side_run_at_once_one_core_each_from_any_number_of_threads(two_cores):
-    def step(number, both):
-        both.wait()  # neither goes on before the other runs
-        return number, torch.get_num_threads()
-
-    def visit():
-        both = threading.Barrier(2, timeout=20)
-        found.append(on_one_core(lambda: side_by_side([lambda: step(1, both), lambda: step(2, both)])))
-
-    found, visitors = [], [threading.Thread(target=visit) for _ in range(40)]
-    for visitor in visitors:
-        visitor.start()
-    for visitor in visitors:
-        visitor.join(timeout=30)
-    assert found == [[(1, 1), (2, 1)]] * 40
-    assert torch.get_num_threads() == 2
-
-
-@pytest.mark.parametrize("broken", [0, 1])
-def test_an_error_side_by_side_is_raised_after_all_have_ended(two_cores, broken):
-    ended = []
-
-    def step(number):
-        if number == broken:
-            raise ValueError(number)
-        time.sleep(0.05)
-        ended.append(number)
-
-    with pytest.raises(ValueError, match=str(broken)):
-        on_one_core(lambda: side_by_side([lambda: step(0), lambda: step(1)]))
-    assert ended == [1 - broken]

@@ -16,7 +16,7 @@ from steering import paths
 from steering.errors import SteeringError
 from steering.interface import html
 from steering.pairs.dataset import Pairs, PreferencePair, parse_pairs, read_pairs
-from steering.pairs.readers import READERS
+from steering.pairs.readers import SUFFIXES
 
 TABLE_ROWS = 100
 """Rows the table shows. gradio sends the whole table back at each edit, so it holds what a person looks through."""
@@ -52,8 +52,8 @@ class DataStep:
                     example_sets(), label="Take an example set", value=None, elem_id="example-set", interactive=True
                 )
             with gr.Column(min_width=260):
-                file = gr.File(label="or drop a file", file_types=list(READERS), height=140, elem_id="pairs-file")
-                kinds = ", ".join(suffix.removeprefix(".").upper() for suffix in READERS)
+                file = gr.File(label="or drop a file", file_types=list(SUFFIXES), height=140, elem_id="pairs-file")
+                kinds = ", ".join(suffix.removeprefix(".").upper() for suffix in SUFFIXES)
                 gr.HTML(html.note(kinds), padding=False)
             with gr.Column(min_width=260):
                 pasted = gr.Textbox(

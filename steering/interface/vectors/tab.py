@@ -9,7 +9,7 @@ from steering.interface.playground.tab import Playground
 from steering.interface.vectors.details import details
 from steering.interface.vectors.handlers import Handlers, Layout
 from steering.interface.vectors.shelf import entry_or_first, shelf_widget
-from steering.vectors.formats import READERS
+from steering.vectors.formats import suffixes
 
 
 def build(app: AppState, page: gr.Blocks, play: Playground) -> None:
@@ -21,7 +21,7 @@ def build(app: AppState, page: gr.Blocks, play: Playground) -> None:
             with gr.Accordion("Bring a vector file", open=False, elem_id="bring"):
                 file = gr.File(
                     label="A .safetensors of ours, or BiPO's .pt",
-                    file_types=list(READERS),
+                    file_types=list(suffixes(readable=True)),
                     height=140,
                     elem_id="vector-file",
                 )

@@ -2,15 +2,15 @@
 
 A vocabulary has 32,000 to 260,000 tokens, so the logits of all answer tokens together would be the largest tensor in
 memory by far. They never exist together: the head runs on a slice of the vocabulary (or, where a model scales or caps
-its logits, on a few positions) at a time, and what the backward pass needs is computed on the way.
+its logits, on a few positions) at a time.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 from transformers.modeling_outputs import BaseModelOutputWithPast
 
 from steering.models.loading import LanguageModel
@@ -58,7 +58,15 @@ class LMHead:
         rows, targets = rows.to(states.device), targets.to(states.device)
         if self._linear:
             return SlicedLogProbabilities.apply(states, self._head.weight, self._head.bias, rows, targets)
-        return ChunkedLogProbabilities.apply(states, self._logits, rows, targets)
+        size = max(1, CHUNK_BYTES // (4 * self._head.weight.shape[0]))
+        chunks = zip(rows.split(size), targets.split(size), strict=True)
+        # Checkpointed, a chunk's logits live only while it runs: the backward pass computes them once more.
+        options = {"use_reentrant": False, "preserve_rng_state": False}
+        return torch.cat([checkpoint(self._logps, states[own], wanted, **options) for own, wanted in chunks])
+
+    def _logps(self, states: Tensor, targets: Tensor) -> Tensor:
+        """Return log p of targets int64 [positions] after states [positions, hidden_size], by whole logits."""
+        return -F.cross_entropy(self._logits(states).float(), targets, reduction="none")
 
     def _logits(self, states: Tensor) -> Tensor:
         """Logits [positions, vocabulary] by everything the model does after its last hidden states."""
@@ -152,36 +160,3 @@ class SlicedLogProbabilities(torch.autograd.Function):
         sums = torch.zeros(len(mean), 1, device=mean.device).index_add(0, rows, gradient[:, None])
         back = (-sums * mean).index_add(0, rows, gradient[:, None] * target_weights.float())
         return back.to(ctx.dtype), None, None, None, None
-
-
-class ChunkedLogProbabilities(torch.autograd.Function):
-    """The same through any ending of a model, a few positions at a time; each chunk's gradient is taken at once.
-
-    Inputs as above, but a function from states to logits [positions, vocabulary] in the place of weight and bias.
-    """
-
-    @staticmethod
-    def forward(ctx, states: Tensor, logits_of: Callable[[Tensor], Tensor], rows: Tensor, targets: Tensor) -> Tensor:
-        with_gradient = ctx.needs_input_grad[0]
-        logps, gradients, start = [], [], 0
-        size = 1  # the first chunk shows how wide the vocabulary is
-        while start < len(rows):
-            chunk = states[rows[start : start + size]].detach().requires_grad_(with_gradient)
-            with torch.set_grad_enabled(with_gradient):
-                logits = logits_of(chunk).float()
-                each = -F.cross_entropy(logits, targets[start : start + size], reduction="none")
-                if with_gradient:
-                    gradients.append(torch.autograd.grad(each.sum(), chunk)[0])
-            logps.append(each.detach())
-            start += size
-            size = max(1, CHUNK_BYTES // (4 * logits.shape[-1]))
-        if with_gradient:
-            ctx.save_for_backward(torch.cat(gradients), rows)
-            ctx.count = len(states)
-        return torch.cat(logps)
-
-    @staticmethod
-    def backward(ctx, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        gradients, rows = ctx.saved_tensors
-        back = gradients.new_zeros(ctx.count, gradients.shape[1])
-        return back.index_add(0, rows, gradient[:, None].to(gradients.dtype) * gradients), None, None, None

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from steering.scoring.fast import lm_head
-from steering.scoring.fast.lm_head import ChunkedLogProbabilities, LMHead, SlicedLogProbabilities
+from steering.scoring.fast.lm_head import LMHead, SlicedLogProbabilities
 from tests.tiny_models import ARCHITECTURES, tiny_model
 
 
@@ -83,8 +83,8 @@ def test_a_wide_vocabulary_never_makes_whole_logits():
 @pytest.mark.parametrize("architecture", ["llama", "gemma2"])
 def test_a_head_that_gives_other_numbers_is_refused(architecture, monkeypatch):
     """The function that scores is what is checked: slices for Llama, the model's own ending for Gemma 2."""
-    kind = SlicedLogProbabilities if architecture == "llama" else ChunkedLogProbabilities
-    forward = kind.forward
-    monkeypatch.setattr(kind, "forward", staticmethod(lambda *arguments: forward(*arguments) + 1e-2))
+    kind, name = (SlicedLogProbabilities, "forward") if architecture == "llama" else (lm_head, "checkpoint")
+    right = getattr(kind, name)
+    monkeypatch.setattr(kind, name, lambda *arguments, **options: right(*arguments, **options) + 1e-2)
     with pytest.raises(ValueError, match="other log-probabilities"):
         LMHead(tiny_model(architecture))
