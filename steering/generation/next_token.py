@@ -1,7 +1,7 @@
 """The next token while a slider moves: its probabilities untouched and steered, from one short pass.
 
-What the first steered block returned for the prompt is cached, so that moving a slider runs the later blocks only, and
-the head on the last position only.
+The untouched model's answer is cached for each prompt. Where the written-out Llama step is in use, so is what the first
+steered block returned, and moving a slider runs the later blocks only; other models run all of theirs.
 """
 
 import threading
@@ -59,12 +59,6 @@ class Preview:
         self._cached: OrderedDict[tuple[Any, int, tuple[int, ...]], tuple[Tensor, Any]] = OrderedDict()
         self._lock = threading.Lock()
         self._passes = threading.BoundedSemaphore(PASSES_AT_ONCE)
-        self._decoder.run(lambda engine: engine.can_resume())
-
-    @property
-    def resumes(self) -> bool:
-        """Whether a pass begins at the first steered layer; False runs the whole model each time."""
-        return self._decoder.engine.can_resume()
 
     @property
     def cached_prompts(self) -> int:

@@ -6,7 +6,6 @@ decoding goes back to when a faster way fails.
 
 import inspect
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,10 +13,9 @@ from torch.nn.functional import pad
 from transformers import PreTrainedModel
 from transformers.cache_utils import Cache, DynamicLayer
 
-from steering.generation.engine.resume import ResumableCopy
 from steering.generation.prompt_batch import PromptBatch
 from steering.intervention.additions import Additions
-from steering.intervention.hooks import observed, steered
+from steering.intervention.hooks import steered
 from steering.models.precision import input_device
 
 
@@ -48,7 +46,6 @@ class TransformersEngine:
         self._last_logits = {"logits_to_keep": 1} if "logits_to_keep" in parameters else {}
         # transformers 5.24 renamed `past_key_values`, of arguments and of outputs.
         self._cache_name = "cache" if "cache" in parameters else "past_key_values"
-        self._copy: ResumableCopy | None = None
 
     @torch.inference_mode()
     def prefill(self, batch: PromptBatch) -> Tensor:
@@ -78,32 +75,18 @@ class TransformersEngine:
         return output.logits[:, -1].float(), getattr(output, self._cache_name, None)
 
     @torch.inference_mode()
-    def next_token_logits(self, tokens: Tensor, layer: int) -> tuple[Tensor, Any]:
-        """Run tokens [1, positions] unsteered; float32 [vocabulary] after them, and what block `layer` returned."""
-        with observed(self.blocks[layer]) as outputs:
-            logits = self._next_logits(self.network, self.blocks, tokens, {})
-        return logits, outputs[0]
+    def next_token_logits(self, tokens: Tensor, layer: int) -> tuple[Tensor, None]:
+        """Run tokens [1, positions] unsteered; float32 [vocabulary] after them, and None: no block's output is kept."""
+        return self._next_logits(tokens, {}), None
 
     @torch.inference_mode()
-    def resume_from(self, layer: int, output: Any, tokens: Tensor, additions: Additions) -> Tensor:
-        """Steer from block `layer` on, which returned `output` for these tokens; float32 [vocabulary] after them.
+    def resume_from(self, layer: int, output: None, tokens: Tensor, additions: Additions) -> Tensor:
+        """Run the tokens steered, through all blocks; float32 [vocabulary] after them."""
+        return self._next_logits(tokens, additions)
 
-        Runs all blocks where the model cannot be resumed (see `can_resume`).
-        """
-        if not self.can_resume():
-            return self._next_logits(self.network, self.blocks, tokens, additions)
-        with self._copy.beginning_at(layer, output):
-            return self._next_logits(self._copy.network, self._copy.blocks, tokens, additions)
-
-    def can_resume(self) -> bool:
-        """Whether a pass can begin at a block's output; found out when first asked."""
-        if self._copy is None:
-            self._copy = ResumableCopy(self.network, self._blocks_path, self._next_logits)
-        return self._copy.is_exact
-
-    def _next_logits(self, network: nn.Module, blocks: nn.ModuleList, tokens: Tensor, additions: Additions) -> Tensor:
-        with steered(blocks, additions):
-            return network(input_ids=tokens, use_cache=False, **self._last_logits).logits[0, -1].float()
+    def _next_logits(self, tokens: Tensor, additions: Additions) -> Tensor:
+        with steered(self.blocks, additions):
+            return self.network(input_ids=tokens, use_cache=False, **self._last_logits).logits[0, -1].float()
 
     def _prefill_rows(self, batch: PromptBatch, stop: int | None) -> Tensor:
         """Read the tokens up to `stop`, every row for itself."""

@@ -8,7 +8,7 @@ from typing import Any
 import gradio as gr
 
 from steering.errors import SteeringError
-from steering.interface.app_state import AppState
+from steering.interface.app_state import AppState, TrainingStatus
 from steering.interface.playground.controls import LONGEST_PROMPT
 from steering.pairs.dataset import Pairs, PreferencePair
 from steering.training.config import SettingSpec, one_or_all
@@ -82,10 +82,10 @@ def train_for(
         if not str(name).strip():
             raise SteeringError("The vector needs a name.")
         if not app.training.acquire(blocking=False):
-            raise SteeringError(f"Another training is running{app.training_news}; try again when it has ended.")
+            raise SteeringError(f"Another training is running{app.how_far_training}; try again when it has ended.")
         shelf = _ShelfPlace(app)
         try:
-            app.training_news = ", just begun"
+            app.training_status = TrainingStatus()
             training, held_out = pairs.split(HOLDOUT, config.seed)
             reports = run(
                 app.model,
@@ -99,7 +99,7 @@ def train_for(
             )
             for progress in reports:
                 if progress.stage == "training":
-                    app.training_news = f" (step {progress.step} of {progress.total_steps})"
+                    app.training_status = TrainingStatus.of(progress)
                     yield {
                         "step": progress.step,
                         "steps": progress.total_steps,
@@ -107,7 +107,7 @@ def train_for(
                         "seconds_left": round(progress.seconds_left or 0.0, 1),
                     }
         finally:
-            app.training_news = ""
+            app.training_status = None
             app.training.release()
     assert shelf.entry and progress.vector  # `done` came, so it was saved
     yield {

@@ -5,7 +5,7 @@ import threading
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 import gradio as gr
 
@@ -14,6 +14,7 @@ from steering.generation.precision import PrecisionReport, precision_report
 from steering.generation.server import DecodeServer
 from steering.interface.html import duration
 from steering.models.loading import LanguageModel
+from steering.training.progress import Progress
 from steering.vectors.library import Entry, Library
 
 logger = logging.getLogger(__name__)
@@ -91,8 +92,13 @@ class TrainingStatus:
     total_steps: int = 0
     seconds_left: float | None = None
 
+    @classmethod
+    def of(cls, progress: Progress) -> Self:
+        """Take the figures from a report of the training."""
+        return cls(progress.step, progress.total_steps, progress.seconds_left)
+
     def words(self) -> str:
-        """`step 3 of 24, about 40 s left`, or `just begun`."""
+        """Say it as `step 3 of 24, about 40 s left`, or `just begun`."""
         if not self.step:
             return "just begun"
         left = "" if self.seconds_left is None else f", about {duration(self.seconds_left)} left"
@@ -114,23 +120,15 @@ class AppState:
     training_runs: Runs = field(default_factory=Runs)
     training: threading.Lock = field(default_factory=threading.Lock)
     training_status: TrainingStatus | None = None
-    _training_words: str | None = None
     _entries: dict[str, Entry] = field(default_factory=dict)
     _stamps: dict[str, tuple[int, ...] | None] = field(default_factory=dict)
     _made: dict[tuple[type, str], Any] = field(default_factory=dict)
     _making: threading.Lock = field(default_factory=threading.Lock)
 
     @property
-    def training_news(self) -> str:
-        """`training_status` as the end of a sentence; empty where no training runs."""
-        if self._training_words is not None:
-            return self._training_words
+    def how_far_training(self) -> str:
+        """`training_status` as the end of a sentence, such as ` (step 3 of 24)`; empty where no training runs."""
         return f" ({self.training_status.words()})" if self.training_status else ""
-
-    @training_news.setter
-    def training_news(self, words: str) -> None:
-        """Say it in words instead, until an empty text takes them back; for callers that know no TrainingStatus."""
-        self._training_words = words or None
 
     def decode_server(self, weights: str) -> DecodeServer:
         """What decodes for all visitors; made when first asked for."""

@@ -18,8 +18,6 @@ __all__ = ["Progress", "default_checkpoint", "method_named", "train", "training_
 
 
 def __getattr__(name: str) -> Any:
-    if name == "METHODS":  # the former name, until the Train tab reads the registry
-        return import_module("steering.training.registry").methods()
     if name in _HOMES:
         return getattr(import_module(_HOMES[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

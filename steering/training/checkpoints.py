@@ -18,7 +18,7 @@ from steering.errors import SteeringError
 from steering.models.loading import LanguageModel
 from steering.pairs.dataset import Pairs
 from steering.training.config import MethodConfig
-from steering.vectors.native_file import MAX_FILE_BYTES, SUFFIX, read_limited, write_whole
+from steering.vectors.native_file import MAX_FILE_BYTES, SUFFIX, read_limited, write_atomically
 
 logger = logging.getLogger(__name__)
 
@@ -103,7 +103,7 @@ class Checkpoint:
         """Write the state, whole or not at all. A full disk does not end the training: it is said in `problem`."""
         self._written = time.monotonic()
         try:
-            write_whole(self.path, state.to_bytes(self.key))
+            write_atomically(self.path, state.to_bytes(self.key))
         except SteeringError as error:
             self.problem = f"No checkpoint could be kept: {error}"
             logger.info("%s", self.problem)  # every report of the run repeats it to the user

@@ -78,9 +78,6 @@ def write_atomically(path: Path, data: bytes) -> None:
         raise SteeringError(f"{path.name}: cannot be written ({reason}); choose another place.") from error
 
 
-write_whole = write_atomically  # its name until the checkpoints use the new one
-
-
 def serialize(directions: dict[int, Tensor], metadata: dict[str, Any]) -> bytes:
     """Make the content of a vector file; equal arguments give equal bytes.
 

@@ -11,9 +11,10 @@ import torch
 from torch import Tensor
 
 from steering.generation.engine.batching import RowGroup
-from steering.generation.engine.probe import is_near, probe_ids, random_directions
+from steering.generation.engine.probe import probe_ids, random_directions
 from steering.generation.prompt_batch import PromptBatch
 from steering.generation.transformers_engine import TransformersEngine
+from steering.models.precision import logits_agree
 
 logger = logging.getLogger(__name__)
 
@@ -68,7 +69,7 @@ def finds_same_logits(engine: TransformersEngine, hidden_size: int, *, ragged: b
         want = trial_logits(engine, engine, hidden_size, ragged=False)
         engine.shares_prompt = not ragged
         got = trial_logits(engine, engine, hidden_size, ragged=ragged)
-        same = all(is_near(*each, engine.network.dtype) for each in zip(got, want, strict=True))
+        same = all(logits_agree(*each, engine.network.dtype) for each in zip(got, want, strict=True))
         reason: object = "the logits differ"
     except Exception as error:  # an architecture may refuse in any way
         same, reason = False, repr(error)

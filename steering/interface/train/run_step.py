@@ -89,7 +89,7 @@ class RunStep:
         while not self.app.training.acquire(timeout=POLL_SECONDS):
             if run.over():
                 raise _StoppedBeforeTraining
-            how_far = self.app.training_news
+            how_far = self.app.how_far_training
             text = f"Another training is running{how_far}. Yours starts by itself when it ends."
             yield {"status": html.note(text if how_far else "A moment: the speed of this machine is being measured.")}
         self.app.training_status = TrainingStatus()

@@ -29,7 +29,7 @@ def whole_page(updates: Iterator[dict[str, Any]]) -> dict[str, Any]:
 
 
 def is_idle(app: AppState) -> bool:
-    return not app.training.locked() and app.training_status is None and app.training_news == ""
+    return not app.training.locked() and app.training_status is None and app.how_far_training == ""
 
 
 def test_a_whole_run(run_step: RunStep, app: AppState, pairs: Pairs, values: dict, no_hooks: Callable) -> None:

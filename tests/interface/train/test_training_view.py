@@ -82,4 +82,4 @@ def test_measurements_are_shown_at_once_and_other_steps_now_and_then() -> None:
 )
 def test_those_who_wait_read_how_far_it_is(app: AppState, status: TrainingStatus | None, words: str) -> None:
     app.training_status = status
-    assert app.training_news == words
+    assert app.how_far_training == words

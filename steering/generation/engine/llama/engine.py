@@ -61,7 +61,3 @@ class LlamaEngine:
     def resume_from(self, layer: int, output: Tensor, tokens: Tensor, additions: Additions) -> Tensor:
         """Steer from block `layer` on, which returned `output` for these tokens; float32 [vocabulary] after them."""
         return next_token_logits(self._model, output, layer, additions)[0]
-
-    def can_resume(self) -> bool:
-        """Whether a pass can begin at a block's output: always."""
-        return True

@@ -26,5 +26,3 @@ PRESETS = {
     ),
 }
 """The default one first."""
-
-EFFORTS = PRESETS  # the former name, until the Train tab reads the registry
