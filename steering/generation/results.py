@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from steering.intervention.additions import Setting
+from steering.vectors.vector import setting_title
 
 
 @dataclass(frozen=True)
@@ -36,14 +37,10 @@ class Column:
 
     @property
     def tokens_per_second(self) -> float:
+        """Return the tokens of the answer over its seconds; 0 before the first."""
         return self.tokens / self.seconds if self.seconds else 0.0
 
     @property
     def title(self) -> str:
-        return setting_title(self.setting)
-
-
-def setting_title(setting: Setting) -> str:
-    """`baseline`, or the vectors with their multipliers: `cheerful +1.5, formal -1`."""
-    parts = [f"{vector.name or 'unnamed'} {multiplier:+g}" for vector, multiplier in setting.items() if multiplier]
-    return ", ".join(parts) or "baseline"
+        """Name the setting, as in `cheerful +1.5, formal -1`; `baseline` for the empty one."""
+        return setting_title((vector.name, multiplier) for vector, multiplier in self.setting.items())

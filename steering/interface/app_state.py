@@ -15,7 +15,7 @@ from steering.generation.server import DecodeServer
 from steering.interface.html import duration
 from steering.models.loading import LanguageModel
 from steering.training.progress import Progress
-from steering.vectors.library import Entry, Library
+from steering.vectors.library import Library
 
 logger = logging.getLogger(__name__)
 
@@ -120,8 +120,6 @@ class AppState:
     training_runs: Runs = field(default_factory=Runs)
     training: threading.Lock = field(default_factory=threading.Lock)
     training_status: TrainingStatus | None = None
-    _entries: dict[str, Entry] = field(default_factory=dict)
-    _stamps: dict[str, tuple[int, ...] | None] = field(default_factory=dict)
     _made: dict[tuple[type, str], Any] = field(default_factory=dict)
     _making: threading.Lock = field(default_factory=threading.Lock)
 
@@ -154,30 +152,8 @@ class AppState:
             logger.warning("the decoder could not be made, so the page does not say which way decodes", exc_info=True)
             return ""
 
-    def entry(self, slug: str) -> Entry | None:
-        """The vector on the shelf with this slug, or None; lists the folders only if its file changed since.
-
-        For each step of a slider: a slug that came from a browser is looked up, no path is ever made of it.
-        """
-        entry = self._entries.get(slug)
-        if entry is None or _file_stamp(entry) != self._stamps.get(slug):
-            entries = self.library.entries()
-            self._entries = {entry.slug: entry for entry in entries}
-            self._stamps = {entry.slug: _file_stamp(entry) for entry in entries}
-            entry = self._entries.get(slug)
-        return entry
-
     def _once(self, kind: Callable[..., Made], weights: str) -> Made:
         with self._making:
             if (kind, weights) not in self._made:
                 self._made[kind, weights] = kind(self.model, weights=weights)
             return self._made[kind, weights]
-
-
-def _file_stamp(entry: Entry) -> tuple[int, ...] | None:
-    """What changes when the entry's file is written again; None if it is gone."""
-    try:
-        status = entry.path.stat()
-    except OSError:
-        return None
-    return status.st_ino, status.st_mtime_ns, status.st_size

@@ -183,12 +183,12 @@ def test_closing_the_tab_ends_the_work(page: Page, address: str, bundled: Langua
     open_page(other, address, "?v=formal:1&p=Tell+me+a+very+long+story+about+a+ship.&tokens=512")
     other.wait_for_function("document.querySelector('#columns .answer').innerText.length > 20")
     servers = [o for o in gc.get_objects() if type(o) is DecodeServer and o.model is bundled]
-    assert any(server._thread for server in servers)
+    assert any(server.is_running for server in servers)
     other.close()
     deadline = time.monotonic() + IDLE_SECONDS + 10  # the thread ends when there has been nothing to do for a while
-    while any(server._thread for server in servers) and time.monotonic() < deadline:
+    while any(server.is_running for server in servers) and time.monotonic() < deadline:
         time.sleep(0.1)
-    assert not any(server._thread for server in servers)
+    assert not any(server.is_running for server in servers)
 
 
 def test_an_empty_and_a_huge_prompt_are_answered_with_a_sentence(page: Page, address: str) -> None:

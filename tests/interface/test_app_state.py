@@ -1,4 +1,4 @@
-"""What the tabs share: runs in the browser's order, vectors by slug, the way that decodes."""
+"""What the tabs share: runs in the browser's order, the way that decodes."""
 
 import pytest
 
@@ -8,37 +8,11 @@ from tests.generation.test_stream import vector
 from tests.tiny_models import tiny_model
 
 
-class CountingLibrary(Library):
-    """Counts how often the folders are listed."""
-
-    listed = 0
-
-    def entries(self):
-        self.listed += 1
-        return super().entries()
-
-
 @pytest.fixture
 def app(tmp_path):
-    library = CountingLibrary(own=tmp_path / "shelf", shipped=tmp_path / "none")
+    library = Library(own=tmp_path / "shelf", shipped=tmp_path / "none")
     library.add(vector(1, name="one"))
     return AppState(tiny_model(), library)
-
-
-def test_a_slider_step_does_not_list_the_shelf(app):
-    first = app.entry("one")
-    listed = app.library.listed
-    assert all(app.entry("one").vector is first.vector for _ in range(5))
-    assert app.library.listed == listed
-
-
-def test_a_vector_that_changed_or_went_is_noticed(app):
-    first = app.entry("one")
-    app.library.delete("one")
-    assert app.entry("one") is None
-    app.library.add(vector(1, seed=5, name="one"))
-    assert app.entry("one").vector is not first.vector
-    assert app.entry("../one") is None
 
 
 def test_a_newer_run_ends_the_one_before_and_stop_ends_the_latest():

@@ -33,7 +33,6 @@ from steering.interface.playground.sliders import (
     SliderPanel,
     fitting,
     names_of,
-    setting_of,
     title_of,
 )
 
@@ -260,7 +259,7 @@ class _PanelWriter:
         """Decode columns, each (id, multipliers), in one batch; yields snapshots and places in the queue."""
         return self.app.decode_server(self.controls.weights).stream(
             self.controls.prompt,
-            [setting_of(self.app, multipliers) for _, multipliers in columns],
+            [self.app.library.setting(multipliers) for _, multipliers in columns],
             system=self.controls.system,
             histories=[history(self.turns, id) for id, _ in columns],
             sampling=self.controls.sampling,

@@ -12,7 +12,6 @@ from steering.interface.answer_cards import history, read_turns
 from steering.interface.app_state import AppState
 from steering.interface.html_component import widget
 from steering.interface.playground.controls import LONGEST_PROMPT
-from steering.interface.playground.sliders import setting_of
 from steering.vectors.vector import check_multiplier
 
 logger = logging.getLogger(__name__)
@@ -50,7 +49,7 @@ def _answer(app: AppState, request: Any) -> dict[str, Any]:
         weights = "full" if request.get("full") else "float16"
     except (KeyError, TypeError, AttributeError) as error:
         raise SteeringError(UNREADABLE) from error
-    setting = setting_of(app, multipliers)
+    setting = app.library.setting(multipliers)
     before = history(read_turns(request), "setting")
     result = app.preview(weights).next_token(prompt, setting, system=system, before=before, top=MOST_BARS)
     return {

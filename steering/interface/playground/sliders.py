@@ -12,9 +12,8 @@ from steering.interface.app_state import AppState
 from steering.interface.html_component import widget
 from steering.interface.playground.controls import SLIDER_RANGE, SLIDER_STEP
 from steering.interface.playground.url_state import LONGEST_PIN_NAME, Pin
-from steering.intervention.additions import Setting
 from steering.vectors.library import Entry
-from steering.vectors.vector import check_multiplier
+from steering.vectors.vector import check_multiplier, setting_title
 
 MAX_COLUMNS = 8
 MAX_PINS = MAX_COLUMNS - 3  # baseline, setting and opposite come first
@@ -112,8 +111,8 @@ def read_panel(value: Any) -> SliderPanel:
 
 
 def title_of(multipliers: Multipliers, names: Mapping[str, str]) -> str:
-    """`cheerful +1.5, formal -1`, or `baseline`."""
-    return ", ".join(f"{names.get(slug, slug)} {m:+g}" for slug, m in multipliers.items() if m) or "baseline"
+    """Title of a setting by its vectors' names: `cheerful +1.5, formal -1`, or `baseline`."""
+    return setting_title((names.get(slug, slug), m) for slug, m in multipliers.items())
 
 
 def names_of(entries: Sequence[Entry]) -> dict[str, str]:
@@ -122,30 +121,9 @@ def names_of(entries: Sequence[Entry]) -> dict[str, str]:
 
 
 def fitting(app: AppState) -> list[Entry]:
-    """The vectors on the shelf that fit the model."""
-    model = app.model
-
-    def fits(entry: Entry) -> bool:
-        vector = entry.vector
-        return vector.hidden_size == model.hidden_size and max(vector.layers) < model.num_layers
-
-    return [entry for entry in app.library.entries() if fits(entry)]
-
-
-def setting_of(app: AppState, multipliers: Multipliers) -> Setting:
-    """Vectors and multipliers for slugs and multipliers; SteeringError for a slug that is not on the shelf."""
-    setting: Setting = {}
-    for slug, multiplier in multipliers.items():
-        entry = app.entry(slug)
-        if entry is None:
-            raise SteeringError(f"The vector {slug[:60]!r} is no longer on the shelf; reload the page.")
-        setting[entry.vector] = multiplier
-    return setting
+    """The vectors on the shelf that fit the page's model."""
+    return app.library.fitting(app.model.hidden_size, app.model.num_layers)
 
 
 def _clamped(multiplier: Any) -> float:
     return max(-SLIDER_RANGE, min(SLIDER_RANGE, check_multiplier(multiplier)))
-
-
-# The Train tab's names for the above, until it uses the new ones.
-Mixer, mixer_value, read_mixer = SliderPanel, panel_value, read_panel

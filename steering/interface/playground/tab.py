@@ -25,11 +25,6 @@ class Playground:
     sliders: gr.HTML
     prompt: gr.Textbox
 
-    @property
-    def mixer(self) -> gr.HTML:
-        """The Train tab's name for the sliders, until it uses the new one."""
-        return self.sliders
-
 
 def build(app: AppState, page: gr.Blocks) -> Playground:
     """Lay the tab out and wire it."""

@@ -14,7 +14,7 @@ from steering.errors import SteeringError
 from steering.interface import html
 from steering.interface.app_state import AppState
 from steering.interface.charts import loss_chart, margin_chart
-from steering.interface.playground.sliders import Mixer, mixer_value, read_mixer
+from steering.interface.playground.sliders import SliderPanel, panel_value, read_panel
 from steering.vectors.vector import SteeringVector
 
 Update = dict[str, Any]
@@ -50,14 +50,14 @@ class SaveStep:
             return {"saved": html.problem("The vector needs a name: write one and save again.")}
         vector = replace(unsaved.vector, name=name.strip(), behavior=(behavior or "").strip())
         try:
-            pins = read_mixer(sliders).pins
+            pins = read_panel(sliders).pins
             entry = self.app.library.add(vector)
         except SteeringError as error:
             return {"saved": html.problem(str(error))}
         self.app.library.drafts.discard(unsaved.draft_id)
         return {
             "saved": html.note(f"Saved as {entry.vector.name}. Its slider is on the Playground, set to +1."),
-            "sliders": mixer_value(self.app, Mixer({entry.slug: vector.default_multiplier}, pins, entry.slug)),
+            "sliders": panel_value(self.app, SliderPanel({entry.slug: vector.default_multiplier}, pins, entry.slug)),
             "visit": gr.update(visible=True),
             "unsaved": None,
         }

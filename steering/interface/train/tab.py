@@ -72,7 +72,7 @@ def build(app: AppState, page: gr.Blocks, tabs: gr.Tabs, play: Playground) -> No
         "margin_chart": margin,
     }
     of_run = {**of_vector, "samples": samples}
-    of_save = {"saved": saved, "sliders": play.mixer, "visit": visit, "unsaved": unsaved}
+    of_save = {"saved": saved, "sliders": play.sliders, "visit": visit, "unsaved": unsaved}
     of_drafts = {"drafts_box": drafts_box, "draft": draft}
     of_times = {"effort": settings.effort, "time": settings.time}
 
@@ -132,7 +132,7 @@ def build(app: AppState, page: gr.Blocks, tabs: gr.Tabs, play: Playground) -> No
 
     saving = save.click(
         lambda *values: on_page(of_save, save_step.save(*values)),
-        [unsaved, name, behavior, play.mixer],
+        [unsaved, name, behavior, play.sliders],
         [*of_save.values()],
         **HIDDEN,
     )

@@ -7,7 +7,7 @@ import torch
 
 from steering.errors import SteeringError
 from steering.interface.app_state import AppState
-from steering.interface.playground.sliders import Mixer, mixer_value
+from steering.interface.playground.sliders import SliderPanel, panel_value
 from steering.interface.train.save_step import SaveStep, UnsavedRun
 from steering.models.loading import LanguageModel
 from steering.vectors.library import Entry, Library
@@ -27,7 +27,7 @@ def unsaved(app: AppState) -> UnsavedRun:
 
 
 def sliders(app: AppState) -> dict:
-    return mixer_value(app, Mixer())
+    return panel_value(app, SliderPanel())
 
 
 def test_saving_puts_its_slider_on_the_playground(save_step: SaveStep, app: AppState, unsaved: UnsavedRun) -> None:
