@@ -15,6 +15,7 @@ from hypothesis import strategies as some
 
 from steering import generate
 from steering.cli import main as cli
+from steering.cli.generate import read_setting
 from steering.errors import SteeringError
 from steering.evaluation.fluency import Fluency, fluency
 from steering.generation.sampling import Sampling
@@ -228,10 +229,11 @@ def asked(arguments: list[str]) -> tuple:
     """Prompt, system, columns, sampling, weights and model as the real command line understands them."""
     program, *rest = arguments
     assert program == "steering"
-    options = cli._parser().parse_args(rest)
+    options = cli.build_parser().parse_args(rest)
     known = SimpleNamespace(get=lambda name: name)
-    columns = [cli._setting(known, text) for text in options.column]
-    return options.prompt, options.system, columns, cli._sampling(options), options.weights, options.model
+    columns = [read_setting(known, text) for text in options.column]
+    sampling = Sampling(**{field.name: getattr(options, field.name) for field in dataclasses.fields(Sampling)})
+    return options.prompt, options.system, columns, sampling, options.weights, options.model
 
 
 def expected(run: Record) -> tuple:

@@ -45,7 +45,7 @@ def run(options: argparse.Namespace) -> tuple[dict[str, object], str]:
     from steering.vectors.library import Library
 
     library = Library()
-    columns = [_setting(library, text) for text in (options.column or [""])]
+    columns = [read_setting(library, text) for text in (options.column or [""])]
     sampling = Sampling(**{field.name: getattr(options, field.name) for field in fields(Sampling)})
     sampling.check()  # before the model takes its time
     model = load_model(**model_options(options))
@@ -65,7 +65,7 @@ def run(options: argparse.Namespace) -> tuple[dict[str, object], str]:
     return answer, "\n\n".join(f"[{column.title}]\n{column.text}" for column in answers)
 
 
-def _setting(library: "Library", text: str) -> "dict[SteeringVector, float]":
+def read_setting(library: "Library", text: str) -> "dict[SteeringVector, float]":
     """Read `NAME_OR_FILE=1.5,OTHER=-1` as vectors and multipliers; the empty text is the empty setting."""
     setting: dict[SteeringVector, float] = {}
     for part in filter(None, (part.strip() for part in text.split(","))):

@@ -47,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             stream.reconfigure(errors="backslashreplace")  # a terminal that knows no emoji still gets the rest
     try:
         with logging_to_stderr():  # a training method of another package may not load
-            options = _parser().parse_args(arguments)
+            options = build_parser().parse_args(arguments)
         to_stderr = contextlib.redirect_stdout(sys.stderr if options.json else sys.stdout)  # what a library may print
         with to_stderr, logging_to_stderr(getattr(options, "verbose", False)):
             done = options.run(options)
@@ -98,7 +98,8 @@ class _Parser(argparse.ArgumentParser):
         raise SteeringError(f"{message} (see `{self.prog} --help`)")
 
 
-def _parser() -> argparse.ArgumentParser:
+def build_parser() -> argparse.ArgumentParser:
+    """Build the parser of all commands; a command adds its own options when it is chosen."""
     parser = _Parser(prog="steering", description="Train, apply and measure steering vectors for language models.")
     parser.add_argument("--version", action="version", version=f"steering {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)

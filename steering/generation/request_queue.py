@@ -144,19 +144,15 @@ class ActiveBatch:
         if not self.rows.members:
             return
 
-        def choose() -> dict[PromptBatch, tuple[Tensor, list[int]]]:
-            logits = dict(zip(self.rows.members, self.rows.logits(), strict=True))
-            results = {}
-            for entry in self.entries:
-                batches = [batch for batch in entry.batches if batch in logits]
-                if batches:
-                    chosen = entry.request.choose_tokens(batches, [logits[batch] for batch in batches])
-                    results.update(zip(batches, zip(*chosen, strict=True), strict=True))
-            return results
-
-        results = self._decoder.on_step_cores(choose, self.rows.count)
-        chosen, continuing = zip(*(results[batch] for batch in self.rows.members), strict=True)
-        self.rows.append(list(chosen), list(continuing))
+        logits = dict(zip(self.rows.members, self.rows.logits(), strict=True))
+        results: dict[PromptBatch, tuple[Tensor, list[int]]] = {}
+        for entry in self.entries:
+            batches = [batch for batch in entry.batches if batch in logits]
+            if batches:
+                chosen = entry.request.choose_tokens(batches, [logits[batch] for batch in batches])
+                results.update(zip(batches, zip(*chosen, strict=True), strict=True))
+        tokens, continuing = zip(*(results[batch] for batch in self.rows.members), strict=True)
+        self.rows.append(list(tokens), list(continuing))
         for entry in self.entries:
             if entry.status is Status.DECODING:
                 entry.tell_columns()

@@ -2,8 +2,6 @@
 
 from collections.abc import Callable, Iterator, Sequence
 
-from torch import Tensor
-
 from steering.generation.engine.batching import ActiveRows
 from steering.generation.engine.decoder import Decoder, decoder_of
 from steering.generation.request import MAX_COLUMNS, Request, prompt_ids
@@ -80,9 +78,6 @@ def _decode(request: Request, decoder: Decoder, should_stop: Callable[[], bool])
     for batch, tokens, places in zip(batches, chosen, continuing, strict=True):
         rows.add_prefilled(batch, tokens, places)
 
-    def step() -> tuple[list[Tensor], list[list[int]]]:
-        return request.choose_tokens(rows.members, rows.logits())
-
     while rows.members and not should_stop():
-        rows.append(*decoder.on_step_cores(step, rows.count))
+        rows.append(*request.choose_tokens(rows.members, rows.logits()))
         yield list(request.columns)

@@ -55,21 +55,6 @@ def in_threads(function: Callable[[Part], Result], parts: Sequence[Part]) -> lis
         torch.set_num_threads(cores)  # torch also takes the last number set anywhere for threads that are new
 
 
-def on_one_core(function: Callable[[], Result]) -> Result:
-    """Call `function` on a thread whose operations use one core, as is best for many small ones.
-
-    The calling thread's number of cores is left alone: setting it there and back would, in between, also set it for
-    threads that are new. Where the calling thread has one core, `function` runs on it.
-    """
-    cores = torch.get_num_threads()
-    if cores == 1:
-        return function()
-    try:
-        return _results([_step_pool().submit(_on_this_core, function)])[0]
-    finally:
-        torch.set_num_threads(cores)
-
-
 def balanced(sizes: Sequence[int], count: int) -> list[list[int]]:
     """Split the indices 0..n-1 into at most `count` groups of about equal total size, none empty; deterministic.
 
@@ -100,16 +85,6 @@ def _wait(futures: Sequence[Future]) -> None:
 @cache
 def _part_pool(size: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(size, thread_name_prefix="steering-part")
-
-
-@cache
-def _step_pool() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(thread_name_prefix="steering-step")
-
-
-def _on_this_core(function: Callable[[], Result]) -> Result:
-    _become_worker(1)
-    return function()
 
 
 def _become_worker(cores: int) -> None:

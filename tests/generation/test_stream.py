@@ -11,7 +11,7 @@ import torch
 
 from steering.errors import SteeringError
 from steering.generation.engine.decoder import decoder_of
-from steering.generation.results import Column, setting_title
+from steering.generation.results import Column
 from steering.generation.sampling import Sampling, SharedNoise
 from steering.generation.stream import generate, stream
 from steering.intervention.additions import additions_for
@@ -410,8 +410,8 @@ def test_system_and_turns_before_reach_the_model(tiny, monkeypatch):
 
 def test_titles():
     cheerful, nameless = vector(1, name="cheerful"), vector(1)
-    assert setting_title({}) == setting_title({cheerful: 0}) == "baseline"
-    assert setting_title({cheerful: 1.5, nameless: -1}) == "cheerful +1.5, unnamed -1"
+    assert Column({}).title == Column({cheerful: 0}).title == "baseline"
+    assert Column({cheerful: 1.5, nameless: -1}).title == "cheerful +1.5, unnamed -1"
     assert Column({cheerful: 2}).title == "cheerful +2"
     assert Column({}).tokens_per_second == 0
 

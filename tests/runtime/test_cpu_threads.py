@@ -14,7 +14,6 @@ from steering.runtime.cpu_threads import (
     ThreadTimeoutError,
     balanced,
     in_threads,
-    on_one_core,
     workers,
 )
 
@@ -64,13 +63,12 @@ def test_balanced():
     assert balanced([3, 3, 3], 8) == [[0], [1], [2]]
 
 
-@pytest.mark.parametrize("run", [in_threads, None], ids=["in threads", "on one core"])
-def test_who_never_ends_is_not_waited_for_for_ever(run, two_cores, monkeypatch):
+def test_who_never_ends_is_not_waited_for_for_ever(two_cores, monkeypatch):
     monkeypatch.setattr(cpu_threads, "LONGEST_WAIT_SECONDS", 0.2)
     go_on = threading.Event()
     try:
         with pytest.raises(ThreadTimeoutError, match="did not end within"):
-            on_one_core(go_on.wait) if run is None else in_threads(lambda _: go_on.wait(), [1, 2])
+            in_threads(lambda _: go_on.wait(), [1, 2])
     finally:
         go_on.set()
     assert torch.get_num_threads() == 2

@@ -92,11 +92,6 @@ class ActiveRows:
         """The batches whose rows these are, in the order of `logits`."""
         return [batch for group in self._groups for batch in group.members]
 
-    @property
-    def count(self) -> int:
-        """How many rows there are."""
-        return sum(len(batch.rows) for batch in self.members)
-
     def add_prefilled(self, batch: PromptBatch, chosen: Tensor, continuing: list[int]) -> None:
         """Take in a batch after its prefill, with its rows' first tokens; keep the rows at the places `continuing`."""
         batch.append(chosen)

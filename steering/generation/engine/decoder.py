@@ -1,12 +1,10 @@
-"""How one model is run when it generates: which engine, found out once, and on how many cores.
+"""How one model is run when it generates: by which engine, found out once.
 
 What makes a decode step slow on a CPU, and what is done about it (measured with the bundled model on two cores):
 
 - a step reads all weights once: held as float16 (`weights="float16"`) that takes half the time;
 - the prompt is the same in every row: its blocks up to the first steered layer run for one row, and adding the rows'
   vectors there makes several rows of it (4 and 8 columns: the whole answer 15 % sooner, its first text twice as soon);
-- two cores that share one matrix product of one row spend most of a step waiting for each other: few rows are
-  decoded on one core;
 - what is left between the products is less where the step is written out, which is done for models built like Llama.
 
 What is faster than transformers' own forward is compared with it before use (see `checks`). If it fails later, it is
@@ -33,15 +31,11 @@ from steering.generation.engine.llama.engine import LlamaEngine
 from steering.generation.engine.llama.model import UnsuitableModel
 from steering.generation.transformers_engine import TransformersEngine
 from steering.models.loading import LanguageModel
-from steering.runtime.cpu_threads import on_one_core
 
 logger = logging.getLogger(__name__)
 
 WEIGHTS = ("full", "float16")
 """Names of precisions: the model's own weights, or float16 copies of its matrices on a CPU."""
-ALL_CORES_ROWS = 3
-"""Rows from which on a step takes all cores inside each operation. Measured with float16 copies on two idle cores, time
-relative to one core: 1 row 1.00, 4 rows 0.82, 8 rows 0.79."""
 
 Result = TypeVar("Result")
 
@@ -66,9 +60,9 @@ class Decoder:
         self.engine: Any = self.plain
         self.kl, self.why_full = 0.0, ""
         if plain is None:
-            self.plain.shares_prompt = self.on_step_cores(lambda: finds_same_logits(self.plain, self.hidden_size))
+            self.plain.shares_prompt = finds_same_logits(self.plain, self.hidden_size)
         if weights == "float16":
-            self.on_step_cores(lambda: self._use_float16(model))
+            self._use_float16(model)
         way, name = self.engine.name, type(model.network).__name__
         logger.info("%s decodes by %s%s", name, way, f": {self.why_full}" if self.why_full else "")
 
@@ -86,17 +80,11 @@ class Decoder:
                 self.engine = self.plain
             return work(self.plain)
 
-    def on_step_cores(self, function: Callable[[], Result], rows: int = 1) -> Result:
-        """Return `function()`, a decode step of so many rows, on as many cores as are good for it."""
-        return on_one_core(function) if self.device.type == "cpu" and rows < ALL_CORES_ROWS else function()
-
     def supports_ragged_batch(self) -> bool:
         """Whether rows of different prompts can be decoded as one batch; tried out when first asked."""
         engine = self.engine
         if engine.supports_ragged_batch is None:
-            engine.supports_ragged_batch = self.on_step_cores(
-                lambda: finds_same_logits(engine, self.hidden_size, ragged=True)
-            )
+            engine.supports_ragged_batch = finds_same_logits(engine, self.hidden_size, ragged=True)
         return engine.supports_ragged_batch
 
     def _use_float16(self, model: LanguageModel) -> None:
