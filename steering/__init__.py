@@ -8,6 +8,7 @@ from importlib import import_module
 __version__ = "0.1.0"
 
 _HOMES = {
+    "configure_cpu": "steering.runtime.cpu_environment",
     "SteeringError": "steering.errors",
     "load_model": "steering.models",
     "LanguageModel": "steering.models",

@@ -4,18 +4,21 @@ import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import pytest
-import torch
-from hypothesis import settings
+from steering.runtime.cpu_environment import configure_cpu
 
+configure_cpu()  # as every entry point does, before torch is loaded
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # a test that reaches for the hub is a bug
 
-from steering.models.loading import LanguageModel, load_model
-from steering.pairs.dataset import Pairs, PreferencePair
-from steering.vectors.library import Library
-from tests.serving import served
-from tests.tiny_models import tiny_model
+import pytest  # noqa: E402
+import torch  # noqa: E402
+from hypothesis import settings  # noqa: E402
+
+from steering.models.loading import LanguageModel, load_model  # noqa: E402
+from steering.pairs.dataset import Pairs, PreferencePair  # noqa: E402
+from steering.vectors.library import Library  # noqa: E402
+from tests.serving import served  # noqa: E402
+from tests.tiny_models import tiny_model  # noqa: E402
 
 settings.register_profile("unhurried", deadline=None)  # a shared machine may hold any example up
 settings.load_profile("unhurried")

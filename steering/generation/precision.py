@@ -23,6 +23,12 @@ class PrecisionReport:
     why_full: str
     way: str
 
+    @property
+    def summary(self) -> str:
+        """Say the way in plain words: `fast decoding, float16 weights`, or `plain decoding, ...`."""
+        speed = "plain" if "transformers" in self.way else "fast"
+        return f"{speed} decoding, {'float16' if 'float16' in self.way else 'full-precision'} weights"
+
 
 def precision_report(model: LanguageModel, weights: str = "float16") -> PrecisionReport:
     """Say how the model generates with these weights, one of `WEIGHTS`; tries it out if nobody has generated yet.

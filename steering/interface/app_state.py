@@ -147,7 +147,7 @@ class AppState:
     def decoding_summary(self) -> str:
         """Which way answers are decoded, in a few words; waits for the decoder if it is still being made."""
         try:
-            return self.precision().way
+            return self.precision().summary
         except Exception:  # an architecture may fail in any way; what a visitor asks for then says how
             logger.warning("the decoder could not be made, so the page does not say which way decodes", exc_info=True)
             return ""

@@ -26,9 +26,9 @@ def test_a_newer_run_ends_the_one_before_and_stop_ends_the_latest():
 
 def test_the_page_says_which_way_decodes(app):
     assert app.decoding_summary() in {
-        "written-out Llama step, float16",
-        "transformers' forward, float16 weights",
-        "transformers' forward",
+        "fast decoding, float16 weights",
+        "plain decoding, float16 weights",
+        "plain decoding, full-precision weights",
     }
 
 
