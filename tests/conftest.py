@@ -13,6 +13,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")  # a test that reaches for the hub 
 
 from steering.models.loading import LanguageModel, load_model
 from steering.pairs.dataset import Pairs, PreferencePair
+from steering.runtime.module_proxy import HOOKS
 from steering.vectors.library import Library
 from tests.serving import served
 from tests.tiny_models import tiny_model
@@ -74,6 +75,6 @@ def pairs() -> Pairs:
 @pytest.fixture
 def no_hooks() -> Callable[[LanguageModel], bool]:
     def check(model: LanguageModel) -> bool:
-        return not any(m._forward_hooks or m._forward_pre_hooks for m in model.network.modules())
+        return not any(getattr(module, name) for module in model.network.modules() for name in HOOKS)
 
     return check
