@@ -1,6 +1,6 @@
 """The next token while a slider moves: its probabilities untouched and steered, from one short pass.
 
-A prompt's token ids and the untouched model's answer to it are cached. Where the written-out Llama step is in use, so is
+A prompt's token ids and the untouched model's answer are cached. Where the written-out Llama step is in use, so is
 what the first steered block returned, and moving a slider runs the later blocks only; other models run all of theirs.
 """
 
