@@ -61,7 +61,7 @@ class RecordedColumn:
         history: Conversation = (),
         fluency: Fluency | None = None,
     ) -> Self:
-        """A column as it was generated; `names` tells each of its vectors' slug or file."""
+        """Record a generated column; `names` maps each of its vectors to its slug or file."""
         setting = {names[vector]: float(multiplier) for vector, multiplier in column.setting.items()}
         turns = tuple((role, content) for role, content in history)
         return cls(setting, column.title, turns, column.text, column.tokens, column.finished, fluency)
@@ -93,16 +93,17 @@ class Record:
 
     @property
     def chosen_sampling(self) -> dict[str, float]:
-        """What of the sampling is not as by default."""
+        """The fields of the sampling that are not at their default: name -> value."""
         return {f.name: v for f in fields(Sampling) if (v := getattr(self.sampling, f.name)) != f.default}
 
     @property
     def has_histories(self) -> bool:
+        """Whether a column has turns before the prompt."""
         return any(column.history for column in self.columns)
 
 
 def as_python(run: Record) -> str:
-    """The lines of Python that run it again."""
+    """Write a Python program that runs it again."""
     settings = [
         "{" + ", ".join(f"vector({_literal(name)}): {m!r}" for name, m in column.setting.items()) + "}"
         for column in run.columns
@@ -136,7 +137,7 @@ def as_python(run: Record) -> str:
 
 
 def as_command(run: Record) -> str:
-    """The command line that runs it again, for a POSIX shell; what it cannot say stands before it in comments."""
+    """Write a command for a POSIX shell that runs it again, after comments on what the command line cannot say."""
     words = {"--prompt": [run.prompt]}
     if run.system != DEFAULT_SYSTEM_PROMPT:
         words["--system"] = [run.system]
@@ -158,7 +159,7 @@ def as_command(run: Record) -> str:
 
 
 def as_markdown(run: Record) -> str:
-    """A record for people: the settings, the prompt, each column's answer, and the Python that runs it again."""
+    """Write a record for people: the settings, the prompt, each column's answer, and the Python that runs it again."""
     sampling = ", ".join(f"{f.name.replace('_', ' ')} {getattr(run.sampling, f.name)}" for f in fields(Sampling))
     facts = [
         f"- model: {_inline(run.model or bundled.NAME)}, {run.weights} weights",
@@ -178,12 +179,12 @@ def as_markdown(run: Record) -> str:
 
 
 def as_json(run: Record) -> str:
-    """Everything, as `from_json` reads it: one JSON object in ASCII."""
+    """Write everything as one JSON object in ASCII, for `from_json`."""
     return json.dumps({"format": FORMAT, "version": VERSION, "program": __version__, **asdict(run)}, indent=2)
 
 
 def from_json(text: str | bytes) -> Record:
-    """The record that `as_json` wrote; keys it does not know are passed over.
+    """Read a record that `as_json` wrote; unknown keys are ignored.
 
     Raises SteeringError for anything else.
     """
@@ -209,7 +210,7 @@ def from_json(text: str | bytes) -> Record:
 
 def _column(data: object) -> RecordedColumn:
     setting = _member(data, "setting", dict)
-    judged = data.get("fluency")
+    judged = data.get("fluency") if isinstance(data, dict) else None
     return RecordedColumn(
         setting={name: check_multiplier(_member(setting, name, float)) for name in setting},
         title=_member(data, "title", str),
@@ -230,9 +231,12 @@ def _turn(turn: object) -> tuple[str, str]:
     return turn[0], turn[1]
 
 
-def _member(data: object, key: str, kind: type) -> Any:
-    """`data[key]`, if it is of that kind; a whole number serves as a number, one too large for a float does not."""
-    value = data.get(key) if isinstance(data, dict) else None
+def _member(data: object, key: str, kind: Any) -> Any:
+    """Return `data[key]`; raise SteeringError if it is not of that type, one of `KINDS`.
+
+    For `float` a whole number does too, unless it is too large for one.
+    """
+    value: Any = data.get(key) if isinstance(data, dict) else None
     if kind is float and type(value) in (int, float) and abs(value) < 1e300:
         return float(value)
     if kind is float or type(value) is not kind:
@@ -241,18 +245,18 @@ def _member(data: object, key: str, kind: type) -> Any:
 
 
 def _literal(text: str) -> str:
-    """The text as a Python literal on one line, in double quotes where that takes no escape."""
+    """Quote a text as a Python literal on one line, in double quotes where that takes no escape."""
     literal = repr(text)
     return literal if '"' in literal else f'"{literal[1:-1]}"'
 
 
 def _argument(value: str) -> str:
-    """An option's value for the shell; one that begins like an option is tied to its own by `=`."""
+    """Quote an option's value for the shell; one that begins like an option is tied to its own by `=`."""
     return ("=" if value.startswith("-") else " ") + shlex.quote(value)
 
 
 def _summary(column: RecordedColumn) -> str:
-    """The answer's length, perplexity and, if it is broken, why: `12 tokens, perplexity 9.9`."""
+    """Summarise an answer by its length, perplexity and, if it is broken, why: `12 tokens, perplexity 9.9`."""
     parts = [f"{column.tokens} tokens{'' if column.finished else ' when it was stopped'}"]
     if fluency := column.fluency:
         parts.append(f"perplexity {fluency.perplexity:.1f}")
@@ -261,11 +265,11 @@ def _summary(column: RecordedColumn) -> str:
 
 
 def _inline(text: str) -> str:
-    """The text within a line of Markdown, its marks taken literally."""
+    """Escape a text for a line of Markdown, so that its marks are taken literally."""
     return re.sub(r"([\\`*_{}\[\]<>#|~&$])", r"\\\1", " ".join(text.split()))
 
 
 def _fenced(text: str, language: str = "") -> str:
-    """The text as a block that nothing in it can close."""
+    """Put a text into a fenced block that nothing in it can close."""
     fence = "`" * (1 + max([2, *map(len, re.findall("`+", text))]))
     return f"{fence}{language}\n{text}\n{fence}"

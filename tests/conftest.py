@@ -16,6 +16,7 @@ from hypothesis import settings  # noqa: E402
 
 from steering.models.loading import LanguageModel, load_model  # noqa: E402
 from steering.pairs.dataset import Pairs, PreferencePair  # noqa: E402
+from steering.runtime.module_proxy import HOOKS  # noqa: E402
 from steering.vectors.library import Library  # noqa: E402
 from tests.serving import served  # noqa: E402
 from tests.tiny_models import tiny_model  # noqa: E402
@@ -77,6 +78,6 @@ def pairs() -> Pairs:
 @pytest.fixture
 def no_hooks() -> Callable[[LanguageModel], bool]:
     def check(model: LanguageModel) -> bool:
-        return not any(m._forward_hooks or m._forward_pre_hooks for m in model.network.modules())
+        return not any(getattr(module, name) for module in model.network.modules() for name in HOOKS)
 
     return check

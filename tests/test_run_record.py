@@ -140,7 +140,7 @@ def test_keys_of_later_programs_are_passed_over():
 
 
 def heard(run: Record) -> dict:
-    """What the Python lines ask for, with stand-ins for the model and the vectors."""
+    """What the Python lines ask for, with substitutes for the model and the vectors."""
     said = {}
 
     def listen(model, prompt, columns, **options):

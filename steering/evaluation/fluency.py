@@ -112,7 +112,7 @@ def last_sound(judgements: Mapping[float, Fluency], multiplier: float) -> float 
 
 def _perplexity(column: Column) -> float:
     if not column.trace:
-        raise SteeringError("How a column reads cannot be told without its trace; generate it with trace=True.")
+        raise SteeringError("How a column reads cannot be judged without its trace; generate it with trace=True.")
     chances = (
         chance.untouched if chance.untouched > LEAST_PROBABILITY else LEAST_PROBABILITY for chance in column.trace
     )

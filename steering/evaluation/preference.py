@@ -34,6 +34,7 @@ class PreferenceResult:
     preference_margin: float
 
     def as_dict(self) -> dict[str, float]:
+        """Return the attributes by name, as the command line's JSON has them."""
         return asdict(self)
 
 
@@ -110,7 +111,7 @@ def preference_logps(
 
 
 def preference_results(logps: Tensor, multipliers: Sequence[float]) -> list[PreferenceResult]:
-    """Accuracy and margin at each multiplier, from [1 + multipliers, n, 2] as `preference_logps` returns it."""
+    """Compute accuracy and margin at each multiplier, from [1 + multipliers, n, 2] as `preference_logps` returns it."""
     reference, *steered = (log_ratio(rows).double() for rows in logps)
     return [
         PreferenceResult(multiplier, float((ratio > 0).double().mean()), float((ratio - reference).mean()))

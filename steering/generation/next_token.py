@@ -1,19 +1,21 @@
 """The next token while a slider moves: its probabilities untouched and steered, from one short pass.
 
-The untouched model's answer is cached for each prompt. Where the written-out Llama step is in use, so is what the first
-steered block returned, and moving a slider runs the later blocks only; other models run all of theirs.
+A prompt's token ids and the untouched model's answer are cached. Where the written-out Llama step is in use, so is
+what the first steered block returned, and moving a slider runs the later blocks only; other models run all of theirs.
 """
 
 import threading
 import time
 from collections import OrderedDict
 from dataclasses import dataclass
+from functools import lru_cache, partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from steering.generation.engine.decoder import decoder_of
+from steering.generation.engine.protocol import DecodingEngine
 from steering.generation.request import prompt_ids
 from steering.generation.results import TokenChance
 from steering.intervention.additions import Additions, Setting, additions_for, placed
@@ -22,7 +24,7 @@ from steering.models.loading import LanguageModel
 from steering.vectors.vector import TOKEN_SCOPES
 
 CACHED_PROMPTS = 8
-"""Prompts whose block output is cached: 2 MB each for 1,000 tokens of the bundled model."""
+"""Prompts whose token ids and block output are cached: 2 MB each for 1,000 tokens of the bundled model."""
 PASSES_AT_ONCE = 2
 """Passes that run at a time, so that many visitors who drag do not hold up those who read answers."""
 
@@ -57,6 +59,7 @@ class Preview:
         self.model = model
         self._decoder = decoder_of(model, weights)
         self._cached: OrderedDict[tuple[Any, int, tuple[int, ...]], tuple[Tensor, Any]] = OrderedDict()
+        self._prompt_ids = lru_cache(CACHED_PROMPTS)(partial(prompt_ids, model))
         self._lock = threading.Lock()
         self._passes = threading.BoundedSemaphore(PASSES_AT_ONCE)
 
@@ -80,16 +83,17 @@ class Preview:
         """
         began = time.perf_counter()
         additions = {scope: additions_for(self.model, [setting], [scope]) for scope in TOKEN_SCOPES}
-        ids = prompt_ids(self.model, prompt, system=system, before=before)
+        turns = tuple((role, content) for role, content in before)  # hashable
+        ids = self._prompt_ids(prompt, system=system, before=turns)
         in_prompt = placed(additions["all"], additions["answer"], len(ids), len(ids) - 1)
         with self._passes:
             untouched, steered = self._decoder.run(lambda engine: self._log_probabilities(engine, ids, in_prompt))
-        best = [self._best(by, untouched, steered, top) for by in (untouched, steered)]
+        baseline, moved = (self._best(by, untouched, steered, top) for by in (untouched, steered))
         kl = float((steered.exp() * (steered - untouched)).sum().clamp_min(0))
-        return NextToken(*best, kl, time.perf_counter() - began)
+        return NextToken(baseline, moved, kl, time.perf_counter() - began)
 
-    def _log_probabilities(self, engine: Any, ids: list[int], additions: Additions) -> tuple[Tensor, Tensor]:
-        """float32 [vocabulary] log-probabilities of the next token, untouched and steered."""
+    def _log_probabilities(self, engine: DecodingEngine, ids: list[int], additions: Additions) -> tuple[Tensor, Tensor]:
+        """Return float32 [vocabulary] log-probabilities of the next token, untouched and steered."""
         layer = min(additions, default=self.model.num_layers - 1)
         tokens, key = torch.tensor([ids], device=self.model.device), (engine, layer, tuple(ids))
         with self._lock:
@@ -106,4 +110,4 @@ class Preview:
     def _best(self, by: Tensor, untouched: Tensor, steered: Tensor, top: int) -> tuple[TokenChance, ...]:
         ids = by.topk(min(top, len(by))).indices.tolist()
         decode = self.model.tokenizer.decode
-        return tuple(TokenChance(decode([i]), float(untouched[i].exp()), float(steered[i].exp())) for i in ids)
+        return tuple(TokenChance(str(decode([i])), float(untouched[i].exp()), float(steered[i].exp())) for i in ids)

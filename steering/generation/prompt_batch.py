@@ -18,7 +18,7 @@ class PromptBatch:
         additions: token scope (`all`, `answer`) -> layer -> float32 [rows, hidden_size].
         rows: the request's numbers for the rows.
         device: where the tokens are to lie.
-        prefix_cache: what need not be prefilled again; only an engine with `uses_prefix_cache` looks at it.
+        prefix_cache: what need not be prefilled again; only the Llama engine looks at it.
 
     Attributes:
         rows: numbers of the rows still decoded, in order.
@@ -41,7 +41,7 @@ class PromptBatch:
         self.tokens = torch.tensor([list(ids)] * len(self.rows), device=device)  # one prompt for all: no padding
         self.prompt_length = len(ids)
         self.cache: Any = None
-        self.engine: Any = None
+        self.engine: object = None
 
     def append(self, chosen: Tensor) -> None:
         """Append each row's next token, int64 [rows]."""
@@ -54,7 +54,7 @@ class PromptBatch:
         self.tokens, self.additions = self.tokens[index], _rows_of(self.additions, index)
 
     def step_additions(self) -> dict[int, Tensor]:
-        """What is added while a token is decoded, by both token scopes: layer -> float32 [rows, hidden_size]."""
+        """Sum what both token scopes add while a token is decoded: layer -> float32 [rows, hidden_size]."""
         total: dict[int, Tensor] = {}
         for of_scope in self.additions.values():
             for layer, rows in of_scope.items():
@@ -62,7 +62,7 @@ class PromptBatch:
         return total
 
     def pass_additions(self, start: int, stop: int, places: Tensor | None = None) -> Additions:
-        """What is added in a pass over the positions from `start` to `stop`, to the rows at `places` (all if None)."""
+        """Return what a pass over the positions `start` to `stop` adds to the rows at `places` (all if None)."""
         additions = self.additions if places is None else _rows_of(self.additions, places)
         return placed(additions["all"], additions["answer"], stop - start, self.prompt_length - 1 - start)
 
@@ -73,7 +73,8 @@ class PromptBatch:
         Rows steered as b, a, b, a give [0, 1] and [0, 1, 0, 1].
         """
         seen: dict[tuple[bytes, bytes], int] = {}
-        places, index = [], []
+        places: list[int] = []
+        index: list[int] = []
         for place in range(len(self.rows)):
             steering = self._steering(place)
             if steering not in seen:
@@ -106,12 +107,14 @@ class PromptBatch:
 
         A row steered in its answer only is not stored: in the next turn the answer is prompt, which is not steered so.
         """
+        if self.prefix_cache is None:
+            return
         everywhere, in_answers = self._steering(place)
-        if self.prefix_cache is not None and not in_answers:
+        if not in_answers:
             self.prefix_cache.store(everywhere, self.tokens[place, : keys_values.shape[3]].tolist(), keys_values)
 
     def _steering(self, place: int) -> tuple[bytes, bytes]:
-        """What is added to a row, everywhere and in answers only, as bytes that are equal for equal additions."""
+        """Return what is added to a row everywhere and in answers only, as bytes that are equal for equal additions."""
 
         def as_bytes(additions: Additions) -> bytes:
             rows = ((layer, additions[layer][place]) for layer in sorted(additions))

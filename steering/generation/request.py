@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -109,7 +110,7 @@ class Request:
         noise = None if self._noise is None else self._noise.next(logits[0].shape[-1]).to(logits[0].device)
         token_of: dict[int, int] = {}  # row -> token
         for batch, rows in zip(batches, logits, strict=True):
-            scores = self._processors(batch.tokens, rows)
+            scores = self._processors(cast(torch.LongTensor, batch.tokens), cast(torch.FloatTensor, rows))
             scores = scores if noise is None else scores + noise
             token_of.update(zip(batch.rows, scores.argmax(dim=-1).tolist(), strict=True))
         token_of.update({row: token_of[column] for column, row in self._untouched_rows.items() if column in token_of})
@@ -128,11 +129,11 @@ class Request:
         return chosen, continuing
 
     def _append(self, row: int, token: int, chances: dict[int, float], seconds: float) -> bool:
-        """Append a token to a column; whether the column is finished."""
+        """Append a token to a column; return whether the column is finished."""
         column, answer = self.columns[row], self._answers[row]
         answer.append(token)
         finished = token in self._stop_tokens or len(answer) == self.max_new_tokens
-        text = self._tokenizer.decode(answer, skip_special_tokens=True)
+        text = str(self._tokenizer.decode(answer, skip_special_tokens=True))
         if not finished:
             text = text.rstrip("\ufffd")  # half a character; the next token completes it
         trace = column.trace

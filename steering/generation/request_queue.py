@@ -13,8 +13,13 @@ from steering.generation.engine.decoder import Decoder
 from steering.generation.engine.prefix_cache import PrefixCache
 from steering.generation.prompt_batch import PromptBatch
 from steering.generation.request import Request
+from steering.generation.results import Column
 
 logger = logging.getLogger(__name__)
+
+
+Event = list[Column] | int | Exception | None
+"""What a visitor gets: the columns, a place in the queue, an error, None for the end."""
 
 
 class Status(Enum):
@@ -34,13 +39,13 @@ class QueueEntry:
 
     Attributes:
         status: set by the decoding thread; `abandoned`: set by the visitor's, when the visitor has left.
-        events: for the visitor: columns, a place in the queue, an error, None for the end.
+        events: for the visitor.
         batches: its rows; `to_prefill`: those whose prompts are still to be read.
     """
 
     def __init__(self, request: Request, should_stop: Callable[[], bool]) -> None:
         self.request, self.status, self.abandoned = request, Status.WAITING, False
-        self.events: SimpleQueue[object] = SimpleQueue()
+        self.events: SimpleQueue[Event] = SimpleQueue()
         self.batches: list[PromptBatch] = []
         self.to_prefill: deque[PromptBatch] = deque()
         self._prompt_logits: list[Tensor] = []
@@ -67,12 +72,12 @@ class QueueEntry:
         self.events.put(error)
 
     def is_over(self) -> bool:
-        """Whether nobody wants more of it; asks `should_stop`, and ends it if that says so or raises."""
+        """Tell whether nobody wants more of it; asks `should_stop`, and ends it if that says so or raises."""
         if not self.abandoned and self.status is not Status.FINISHED:
             try:
                 if self._should_stop():
                     self.end()
-            except Exception as error:  # of the caller's own function: the caller gets it
+            except Exception as error:  # noqa: BLE001 - of the caller's own function: the caller gets it
                 self.end(error)
         return self.abandoned or self.status is Status.FINISHED
 
@@ -85,10 +90,9 @@ class QueueEntry:
 
     def restore_prompts(self, decoder: Decoder) -> bool:
         """Restore the KV caches of all prompts from the prefix cache; return False if one is not there."""
-        engine = decoder.engine
-        if not engine.uses_prefix_cache or self._prompt_logits or self.status is not Status.PREFILLING:
+        if self._prompt_logits or self.status is not Status.PREFILLING:
             return False
-        if not all(engine.restore(batch) for batch in self.batches):
+        if not all(decoder.engine.restore(batch) for batch in self.batches):
             return False
         self.to_prefill.clear()
         self.status = Status.DECODING

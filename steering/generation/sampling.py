@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 from numbers import Integral, Real
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -49,13 +50,14 @@ class Sampling:
             "seed": (0, 2**63 - 1),
         }
         for name, (low, high) in bounds.items():
-            value, kind = getattr(self, name), Integral if isinstance(getattr(Sampling, name), int) else Real
+            value = getattr(self, name)
+            kind: Any = Integral if isinstance(getattr(Sampling, name), int) else Real
             if not isinstance(value, kind) or not low <= value <= high:  # nan fails too
                 number = "whole number" if kind is Integral else "number"
                 raise SteeringError(f"{name.replace('_', ' ')} is {value}; give a {number} from {low} to {high}.")
 
     def processors(self) -> LogitsProcessorList:
-        """Transformers' processors, in the order its `generate` uses."""
+        """Return transformers' processors, in the order its `generate` uses."""
         chain = LogitsProcessorList()
         if self.repetition_penalty != 1:
             chain.append(RepetitionPenaltyLogitsProcessor(self.repetition_penalty))
@@ -72,6 +74,7 @@ class NucleusWarper(TopPLogitsWarper):
     """transformers' top-p. It sorts the whole vocabulary; the few most probable tokens nearly always suffice."""
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        """Set scores [rows, vocabulary] outside the nucleus to `filter_value`, as the parent class does."""
         if scores.shape[-1] <= CANDIDATES:
             return super().__call__(input_ids, scores)
         best, places = scores.topk(CANDIDATES, dim=-1)
@@ -80,8 +83,8 @@ class NucleusWarper(TopPLogitsWarper):
             return super().__call__(input_ids, scores)
         outside = reached.roll(1, dims=-1) >= self.top_p  # the better ones alone reach top_p
         outside[:, : self.min_tokens_to_keep] = False
-        kept = torch.full_like(scores, self.filter_value)
-        return kept.scatter(-1, places, best.masked_fill(outside, self.filter_value))
+        filtered = torch.full_like(scores, self.filter_value)
+        return filtered.scatter(-1, places, best.masked_fill(outside, self.filter_value))
 
 
 @dataclass
@@ -100,5 +103,6 @@ class SharedNoise:
         self._generator = torch.Generator().manual_seed(self.seed)
 
     def next(self, vocabulary: int) -> Tensor:
+        """Draw the next step's noise, float32 [vocabulary]."""
         uniform = torch.rand(vocabulary, generator=self._generator, dtype=torch.float64)
         return -torch.log(-torch.log(uniform.clamp_min(1e-300))).float()

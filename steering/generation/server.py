@@ -9,6 +9,7 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 from steering.errors import SteeringError
 from steering.generation.engine.decoder import decoder_of
@@ -37,7 +38,7 @@ class DecodeServer:
         idle_seconds: without a request after which the decoding thread ends.
 
     Attributes:
-        prefix_cache: keys and values of late that need not be computed again.
+        prefix_cache: keys and values of earlier requests that need not be computed again.
     """
 
     def __init__(
@@ -85,7 +86,7 @@ class DecodeServer:
         before: Conversation = (),
         histories: Sequence[Conversation] | None = None,
         trace: bool = False,
-        **sampling_options: float,
+        **sampling_options: Any,
     ) -> Iterator[list[Column] | int]:
         """As `generation.stream`: yield all columns after each token; bad input raises SteeringError at once.
 
@@ -148,9 +149,9 @@ class DecodeServer:
         """Remove who has left, admit who is next, prefill a prompt, decode one more token in every row."""
         for entry in [entry for entry in active.entries if entry.is_over()]:
             active.remove(entry)
-        while (entry := self._admit(active)) is not None:
-            active.entries.append(entry)
-            entry.begin(self._decoder, self.prefix_cache)
+        while (admitted := self._admit(active)) is not None:
+            active.entries.append(admitted)
+            admitted.begin(self._decoder, self.prefix_cache)
         for entry in active.entries:
             if entry.restore_prompts(self._decoder):
                 for batch in entry.batches:
@@ -161,9 +162,9 @@ class DecodeServer:
     def _admit(self, active: ActiveBatch) -> QueueEntry | None:
         """Take the next request out of the queue, if there is room for its rows."""
         with self._changed:
-            over = [entry for entry in self._waiting if entry.is_over()]
-            self._waiting = deque(entry for entry in self._waiting if entry not in over)
-            used = sum(entry.rows for entry in active.entries)
+            over = [each for each in self._waiting if each.is_over()]
+            self._waiting = deque(each for each in self._waiting if each not in over)
+            used = sum(each.rows for each in active.entries)
             room = self.max_rows - used if self.decodes_together else 0
             fits = self._waiting and (not active.entries or self._waiting[0].rows <= room)
             entry = self._waiting.popleft() if fits else None

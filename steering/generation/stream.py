@@ -1,9 +1,13 @@
 """Answers side by side: all columns are decoded as one batch, each row under its own setting, streamed together."""
 
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from torch import Tensor
 
 from steering.generation.engine.batching import ActiveRows
 from steering.generation.engine.decoder import Decoder, decoder_of
+from steering.generation.prompt_batch import PromptBatch
 from steering.generation.request import MAX_COLUMNS, Request, prompt_ids
 from steering.generation.results import Column
 from steering.generation.sampling import Sampling
@@ -14,7 +18,7 @@ from steering.models.loading import LanguageModel
 __all__ = ["MAX_COLUMNS", "generate", "prompt_ids", "stream"]
 
 
-def generate(model: LanguageModel, prompt: str, columns: Sequence[Setting] = ({},), **options: object) -> list[Column]:
+def generate(model: LanguageModel, prompt: str, columns: Sequence[Setting] = ({},), **options: Any) -> list[Column]:
     """Return the finished columns; takes what `stream` takes.
 
     Example: `generate(model, "Who are you?", [{}, {vector: 1.5}], max_new_tokens=64)[1].text`
@@ -37,7 +41,7 @@ def stream(
     trace: bool = False,
     should_stop: Callable[[], bool] = lambda: False,
     weights: str = "full",
-    **sampling_options: float,
+    **sampling_options: Any,
 ) -> Iterator[list[Column]]:
     """Decode the answer to one prompt under every setting at once; yield all columns after each token.
 
@@ -66,13 +70,16 @@ def stream(
     return _decode(request, decoder_of(model, weights), should_stop)
 
 
+def _prefilled(decoder: Decoder, batch: PromptBatch) -> Tensor:
+    return decoder.run(lambda engine: engine.prefill(batch))
+
+
 def _decode(request: Request, decoder: Decoder, should_stop: Callable[[], bool]) -> Iterator[list[Column]]:
     request.start_clock()
     batches = request.prompt_batches(decoder)
     if should_stop():
         return
-    logits = [decoder.run(lambda engine, batch=batch: engine.prefill(batch)) for batch in batches]
-    chosen, continuing = request.choose_tokens(batches, logits)
+    chosen, continuing = request.choose_tokens(batches, [_prefilled(decoder, batch) for batch in batches])
     yield list(request.columns)
     rows = ActiveRows(decoder)
     for batch, tokens, places in zip(batches, chosen, continuing, strict=True):

@@ -6,6 +6,7 @@ decoding goes back to when a faster way fails.
 
 import inspect
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -31,15 +32,14 @@ class TransformersEngine:
         shares_prompt: whether a prompt is prefilled as one row up to its first steered layer, whatever the number of
             rows that answer it. Off until `checks` has found that it gives the same logits.
         supports_ragged_batch: whether rows of different prompts can be decoded in one padded batch; None until checked.
-        uses_prefix_cache: no: all is computed anew, as the model does it.
     """
-
-    uses_prefix_cache = False
 
     def __init__(self, network: PreTrainedModel, blocks_path: str, name: str) -> None:
         self.network, self.name, self._blocks_path = network, name, blocks_path
         self.device = input_device(network)
-        self.blocks: nn.ModuleList = network.get_submodule(blocks_path)
+        blocks = network.get_submodule(blocks_path)
+        assert isinstance(blocks, nn.ModuleList)  # `find_blocks` looks at nothing else
+        self.blocks = blocks
         self.shares_prompt = False
         self.supports_ragged_batch: bool | None = None
         parameters = inspect.signature(network.forward).parameters
@@ -56,6 +56,10 @@ class TransformersEngine:
     def prefill_again(self, batch: PromptBatch) -> None:
         """Fill the cache of a batch that another engine has begun: all of its tokens but the last."""
         self._prefill_rows(batch, -1)
+
+    def restore(self, batch: PromptBatch) -> bool:
+        """Return False: no prefix cache is used, all is computed anew, as the model does it."""
+        return False
 
     def new_cache(self) -> "TransformersCache":
         """Return an empty KV cache that rows can join."""
@@ -76,7 +80,7 @@ class TransformersEngine:
 
     @torch.inference_mode()
     def next_token_logits(self, tokens: Tensor, layer: int) -> tuple[Tensor, None]:
-        """Run tokens [1, positions] unsteered; float32 [vocabulary] after them, and None: no block's output is kept."""
+        """Run tokens [1, positions] unsteered; float32 [vocabulary] after them, and None for a block's output."""
         return self._next_logits(tokens, {}), None
 
     @torch.inference_mode()
@@ -105,9 +109,9 @@ class TransformersEngine:
         logits, cache = self.run(tokens, additions, attention_mask=torch.ones_like(tokens))
         for number, layer in enumerate(cache.layers if cache is not None else ()):
             if number < shared_layers and len(index) > 1:
-                layer.reorder_cache(torch.zeros_like(index))
+                layer.reorder_cache(_row_index(torch.zeros_like(index)))
             elif len(distinct) < len(index):
-                layer.reorder_cache(index)
+                layer.reorder_cache(_row_index(index))
         batch.cache, batch.engine = cache, self
         return logits.expand(len(distinct), -1)[index]
 
@@ -122,7 +126,7 @@ class TransformersCache:
     def __init__(self, engine: TransformersEngine) -> None:
         self._engine = engine
         self._cache: Cache | None = None
-        self._mask: Tensor | None = None  # int64 [rows, cached positions], 0 for padding
+        self._mask = torch.empty(0, 0, dtype=torch.long)  # [rows, cached positions], 0 for padding
 
     def join(self, batch: PromptBatch) -> None:
         """Take over the cache of a prefilled batch, whose last token is not in it yet.
@@ -131,14 +135,11 @@ class TransformersCache:
         """
         cache, batch.cache = batch.cache, None
         mask = torch.ones_like(batch.tokens[:, :-1])
-        if self._mask is None:
+        if not len(self._mask):
             self._cache, self._mask = cache, mask
             return
-        for each in (self._cache, cache):
-            if each is None or not all(type(layer) is DynamicLayer for layer in each.layers):
-                raise TypeError("only KV caches that hold every position can be padded")
         longest = max(mask.shape[1], self._mask.shape[1])
-        for ours, theirs in zip(self._cache.layers, cache.layers, strict=True):
+        for ours, theirs in zip(_dynamic_layers(self._cache), _dynamic_layers(cache), strict=True):
             ours.keys = torch.cat([_padded(ours.keys, longest), _padded(theirs.keys, longest)])
             ours.values = torch.cat([_padded(ours.values, longest), _padded(theirs.values, longest)])
         self._mask = torch.cat([pad(part, (longest - part.shape[1], 0)) for part in (self._mask, mask)])
@@ -150,9 +151,13 @@ class TransformersCache:
         unused = int((self._mask.cumsum(dim=1) == 0).sum(dim=1).min())
         self._mask = self._mask[:, unused:]
         if self._cache is not None:
-            self._cache.reorder_cache(index)  # unlike batch_select_indices, every kind of cache has it
-            for layer in self._cache.layers if unused else ():
+            self._cache.reorder_cache(_row_index(index))  # unlike batch_select_indices, every kind of cache has it
+            for layer in _dynamic_layers(self._cache) if unused else ():
+                assert layer.keys is not None and layer.values is not None  # prefilled
                 layer.keys, layer.values = layer.keys[:, :, unused:], layer.values[:, :, unused:]
+
+    def keys_values(self, row: int) -> None:
+        """Return None: no row is stored in the prefix cache."""
 
     def step(self, members: Sequence[PromptBatch], additions: Additions) -> Tensor:
         """Run every row's last token: float32 [rows, vocabulary] for the next.
@@ -173,6 +178,20 @@ class TransformersCache:
         return logits
 
 
-def _padded(states: Tensor, length: int) -> Tensor:
-    """Keys or values [rows, heads, positions, head_dim] with zeros before them."""
-    return pad(states, (0, 0, length - states.shape[2], 0))
+def _dynamic_layers(cache: Cache | None) -> list[DynamicLayer]:
+    """Return the layers of a KV cache; raise TypeError unless all hold every position, so that they can be padded."""
+    layers = [] if cache is None else [layer for layer in cache.layers if type(layer) is DynamicLayer]
+    if cache is None or len(layers) < len(cache.layers):
+        raise TypeError("only KV caches that hold every position can be padded")
+    return layers
+
+
+def _row_index(rows: Tensor) -> torch.LongTensor:
+    """Give int64 [rows] the type that transformers' annotations ask for."""
+    return cast(torch.LongTensor, rows)
+
+
+def _padded(part: Tensor | None, length: int) -> Tensor:
+    """Put zeros before keys or values [rows, heads, positions, head_dim], up to `length` positions."""
+    assert part is not None  # the layer has been prefilled
+    return pad(part, (0, 0, length - part.shape[2], 0))

@@ -11,7 +11,7 @@ from steering.models.blocks import hidden_of, with_hidden
 
 
 @contextlib.contextmanager
-def steered(blocks: Sequence[nn.Module], additions: Additions) -> Iterator[None]:
+def steered(blocks: Sequence[nn.Module] | nn.ModuleList, additions: Additions) -> Iterator[None]:
     """Within this context, and on this thread only, add `additions[k]` to the output of `blocks[k]`.
 
     Other threads that run the same model at the same time are untouched; when the context ends, by success, failure or

@@ -11,6 +11,7 @@ from transformers import PreTrainedModel
 
 from steering.errors import SteeringError
 from steering.models.precision import input_device, tolerance
+from steering.models.probe import vocabulary_size
 
 PROBE_TOKENS = 5
 """Few, since every load runs them twice; hidden states are recognised by their shape [1, 5, hidden_size]."""
@@ -31,8 +32,7 @@ def find_blocks(network: PreTrainedModel, name: str = "This model") -> tuple[str
     if getattr(network.config, "is_encoder_decoder", False):
         raise SteeringError(f"{name} is an encoder-decoder model; steering needs a decoder-only causal language model.")
     lists = {path: m for path, m in network.named_modules() if isinstance(m, nn.ModuleList) and len(m) > 0}
-    vocabulary = network.get_input_embeddings().get_parameter("weight").shape[0]
-    tokens = torch.arange(1, PROBE_TOKENS + 1, device=input_device(network))[None] % vocabulary
+    tokens = torch.arange(1, PROBE_TOKENS + 1, device=input_device(network))[None] % vocabulary_size(network)
     calls, logits = _watched_pass(network, tokens, [block for blocks in lists.values() for block in blocks])
     _check_causal(network, tokens, logits, name)
     chains = {path: hidden_size for path, blocks in lists.items() if (hidden_size := _chain_width(blocks, calls))}
@@ -74,8 +74,7 @@ def _watched_pass(
 @torch.no_grad()
 def _check_causal(network: PreTrainedModel, tokens: Tensor, logits: Tensor, name: str) -> None:
     """Raise SteeringError if changing the last token changes the logits of those before it."""
-    vocabulary = network.get_input_embeddings().get_parameter("weight").shape[0]
-    changed = torch.cat([tokens[:, :-1], (tokens[:, -1:] + 7) % vocabulary], dim=1)
+    changed = torch.cat([tokens[:, :-1], (tokens[:, -1:] + 7) % vocabulary_size(network)], dim=1)
     difference = (logits - network(input_ids=changed, use_cache=False).logits)[:, :-1].abs().max()
     # Two passes of one shape round alike, so a causal model shows no difference; but for 8-bit weights, where the last
     # token has a part in how the others are rounded.

@@ -49,7 +49,7 @@ def tolerance(dtype: torch.dtype) -> float:
 
 
 def logits_agree(got: Tensor, want: Tensor, dtype: torch.dtype) -> bool:
-    """Whether two tensors of logits, of one shape, differ by no more than the rounding of `dtype`; NaN never agrees."""
+    """Tell whether logits of one shape differ by no more than the rounding of `dtype`; NaN never agrees."""
     got, want = got.float(), want.float()
     return got.shape == want.shape and bool((got - want).abs().max() <= tolerance(dtype) * want.std())
 

@@ -69,17 +69,13 @@ def balanced(sizes: Sequence[int], count: int) -> list[list[int]]:
     return [sorted(group) for group in groups]
 
 
-def _results(futures: Sequence[Future]) -> list:
-    _wait(futures)
-    return [future.result() for future in futures]
-
-
-def _wait(futures: Sequence[Future]) -> None:
+def _results(futures: Sequence[Future[Result]]) -> list[Result]:
     _, running = wait(futures, timeout=LONGEST_WAIT_SECONDS)
     if running:
         raise ThreadTimeoutError(
             f"{len(running)} of {len(futures)} threads did not end within {LONGEST_WAIT_SECONDS:.0f} seconds."
         )
+    return [future.result() for future in futures]
 
 
 @cache

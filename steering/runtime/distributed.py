@@ -37,7 +37,8 @@ class Processes:
 
     def __init__(self, state: "PartialState | None" = None) -> None:
         self._state = state
-        self.index, self.count = (state.process_index, state.num_processes) if state else (0, 1)
+        self.index: int = state.process_index if state else 0
+        self.count: int = state.num_processes if state else 1
         self.device = state.device.type if state else None
 
     @property
@@ -53,7 +54,7 @@ class Processes:
         """
         parts: list[list[int]] = [[] for _ in range(self.count)]
         even = -(-len(items) // self.count)
-        remaining = []
+        remaining: list[int] = []
         for item in items:
             part = parts[item % self.count]
             (part if len(part) < even else remaining).append(item)
@@ -72,7 +73,7 @@ class Processes:
         error, sums = None, torch.zeros(size + 1, device=self._state.device)  # the last one counts failures
         try:
             sums[:size] = work()
-        except Exception as problem:  # whatever it is, the other processes must hear of it
+        except Exception as problem:  # noqa: BLE001 - whatever it is, all processes raise it below
             error, sums[size] = problem, 1.0
         self._exchange(lambda: torch.distributed.all_reduce(sums))
         if sums[size]:
@@ -144,7 +145,7 @@ def launched() -> Processes:
         return Processes(PartialState(cpu=on_cpu, timeout=LONGEST_WAIT))
     except (RuntimeError, ValueError) as error:
         reason = str(error).splitlines()[0]
-        raise SteeringError(f"The processes cannot be joined ({reason}); check what accelerate was told.") from error
+        raise SteeringError(f"The processes cannot be joined ({reason}); check the settings of accelerate.") from error
 
 
 def _in_words(error: Exception) -> str:

@@ -10,6 +10,7 @@ import itertools
 import threading
 from collections import OrderedDict
 from collections.abc import Mapping
+from typing import Any
 
 from torch import Tensor, nn
 from transformers import PreTrainedModel
@@ -63,7 +64,7 @@ class ModuleProxy(nn.Module):
         super().__init__()
         object.__setattr__(self, "_original", original)  # past nn.Module, which would register a submodule
 
-    def __getattr__(self, name: str) -> object:
+    def __getattr__(self, name: str) -> Any:
         try:
             return super().__getattr__(name)
         except AttributeError:  # models ask their modules for things such as `attention_type` or `weight`
@@ -91,12 +92,14 @@ class InputRecorder(HiddenStatesProxy):
     """Stands in for the LM head: records its input [rows, tokens, hidden_size] and makes no logits."""
 
     def forward(self, hidden_states: Tensor) -> Tensor:
+        """Record the input; return a slice of it in place of logits."""
         self.hidden_states = hidden_states
         return hidden_states[..., :1]
 
     def release(self) -> Tensor:
         """Return what was recorded last on this thread, and hold it no longer."""
         hidden_states, self.hidden_states = self.hidden_states, None
+        assert hidden_states is not None  # the network has run
         return hidden_states
 
 
@@ -110,6 +113,7 @@ class OutputReplay(HiddenStatesProxy):
     gives_tuple = False
 
     def forward(self, hidden_states: Tensor, *args: object, **kwargs: object) -> object:
+        """Return the stored hidden states, or the input."""
         stored = self.hidden_states
         output = hidden_states if stored is None else stored
         return (output,) if self.gives_tuple else output

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from steering.models.loading import LanguageModel
+from steering.models.probe import probe_ids
 from steering.pairs.tokenization import EncodedPair
 from steering.scoring.fast.packed_scorer import PackedScorer, why_not_packed
 from steering.scoring.reference import LOGITS_BYTES, ReferenceScorer, logits_bytes
@@ -36,14 +37,13 @@ def checked_packed_scorer(
         return None, why
     try:
         fast = PackedScorer(model, pairs, layer, scope)
-        samples = sample_pairs(model.network.get_input_embeddings().weight.shape[0])
+        samples = _sample_pairs(probe_ids(model.network, 30))
         small = fast.for_pairs(samples), ReferenceScorer(model, samples, scope)
         difference = _difference(model, layer, *small, indices=(0, 1), thorough=True)
         if pairs and not difference:
+            ways = fast, ReferenceScorer(model, pairs, scope)
             longest = _longest_checked(model, pairs)
-            difference = _difference(
-                model, layer, fast, ReferenceScorer(model, pairs, scope), indices=(longest,), thorough=False
-            )
+            difference = _difference(model, layer, *ways, indices=(longest,), thorough=False)
     except Exception as error:  # an architecture, or a private operator of torch's, may fail in any way
         kind = type(error).__name__
         logger.warning("%s cannot be packed (%s: %s); it is scored the reference, slower way.", name, kind, error)
@@ -71,6 +71,7 @@ def _difference(
 
     Returns what differs, in words; empty where nothing does.
     """
+    ways: tuple[PackedScorer | ReferenceScorer, ...] = (fast, reference)
     rtol, atol, gradient_rtol = TOLERANCES.get(model.network.dtype, HALF_PRECISION_TOLERANCES)
 
     def differ(got: Tensor, wanted: Tensor) -> bool:
@@ -83,13 +84,11 @@ def _difference(
     push *= fast.residual_norm(indices) / push.norm()
     if not thorough:
         additions = {layer: push}
-        got, wanted = (way.steered_logps(indices, additions) for way in (fast, reference))
+        got, wanted = (way.steered_logps(indices, additions) for way in ways)
         return "log-probabilities of a long pair" if differ(got, wanted) else ""
     with torch.enable_grad():
         leaves = push.clone().requires_grad_(), push.clone().requires_grad_()
-        got, wanted = (
-            way.steered_logps(indices, {layer: leaf}) for way, leaf in zip((fast, reference), leaves, strict=True)
-        )
+        got, wanted = (way.steered_logps(indices, {layer: leaf}) for way, leaf in zip(ways, leaves, strict=True))
         if differ(got, wanted):
             return "log-probabilities under steering"
         weights = torch.linspace(-1, 1, got.numel(), device=got.device).view_as(got)
@@ -102,15 +101,14 @@ def _difference(
 
 
 def _longest_checked(model: LanguageModel, pairs: Sequence[EncodedPair]) -> int:
-    """Index of the longest pair of at most `CHECKED_TOKENS` and `LOGITS_BYTES`; of the shortest if all are longer."""
+    """Return the index of the longest pair of at most `CHECKED_TOKENS` and `LOGITS_BYTES`, or of the shortest."""
     lengths = {i: len(pair) for i, pair in enumerate(pairs)}
     short = [i for i in lengths if lengths[i] <= CHECKED_TOKENS and logits_bytes(model, [pairs[i]]) <= LOGITS_BYTES]
-    return max(short, key=lengths.get) if short else min(lengths, key=lengths.get)
+    return max(short, key=lengths.__getitem__) if short else min(lengths, key=lengths.__getitem__)
 
 
-def sample_pairs(vocabulary: int) -> list[EncodedPair]:
-    """Return two small pairs with a shared beginning and unequal lengths, of ids that every vocabulary has."""
-    ids = [(7 * i + 3) % max(2, vocabulary - 1) for i in range(40)]
+def _sample_pairs(ids: list[int]) -> list[EncodedPair]:
+    """Make two small pairs with a shared beginning and unequal lengths out of 30 token ids or more."""
     head = ids[:3]
     return [
         EncodedPair(tuple(head + ids[3:9]), tuple(ids[9:14]), tuple(ids[14:17])),

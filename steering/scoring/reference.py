@@ -13,6 +13,7 @@ from torch import Tensor
 from steering.intervention.additions import Additions
 from steering.intervention.hooks import steered
 from steering.models.loading import LanguageModel
+from steering.models.probe import vocabulary_size
 from steering.pairs.tokenization import EncodedPair
 
 LOGITS_BYTES = 256 * 1024**2
@@ -22,8 +23,7 @@ LOGITS_BYTES = 256 * 1024**2
 
 def logits_bytes(model: LanguageModel, pairs: Sequence[EncodedPair]) -> int:
     """Return the size of the float32 logits of a padded batch: two rows a pair, each as long as the longest."""
-    vocabulary = model.network.get_input_embeddings().weight.shape[0]
-    return 4 * 2 * len(pairs) * max(map(len, pairs)) * vocabulary
+    return 4 * 2 * len(pairs) * max(map(len, pairs)) * vocabulary_size(model.network)
 
 
 class ReferenceScorer:
@@ -45,7 +45,7 @@ class ReferenceScorer:
         pair = self._pairs[index]
         return 2 * len(pair.prompt) + len(pair.chosen) + len(pair.rejected)
 
-    def chunks(self, indices: Sequence[int]) -> list[Sequence[int]]:
+    def chunks(self, indices: Sequence[int]) -> list[list[int]]:
         """Split indices into batches whose logits are within `LOGITS_BYTES`, or of a single pair."""
         chunks: list[list[int]] = []
         for index in indices:

@@ -10,6 +10,7 @@ import contextlib
 import logging
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import reduce
 from typing import TypeVar
 
 import torch
@@ -77,7 +78,7 @@ class PairScorer:
 
     @property
     def note(self) -> str:
-        """What the user should know: of a disk too full for the activation cache, or a fast way that failed."""
+        """A sentence for the user on a disk too full for the activation cache or a fast way that failed; else empty."""
         return self._failure if self._fast is None else self._fast.problem
 
     @torch.no_grad()
@@ -133,8 +134,7 @@ class PairScorer:
         reference_logps = dict(zip(indices, self.reference_logps(indices), strict=True))
 
         def of_part(way: Way, part: list[int]) -> Tensor:
-            chunks = [list(chunk) for chunk in way.chunks(part)]
-            return torch.stack([of_chunk(way, chunk) for chunk in chunks]).sum(0)
+            return torch.stack([of_chunk(way, chunk) for chunk in way.chunks(part)]).sum(0)
 
         def of_chunk(way: Way, chunk: list[int]) -> Tensor:
             leaves = {layer: v.detach().clone().requires_grad_() for layer, v in vectors.items()}
@@ -143,13 +143,13 @@ class PairScorer:
                 try:
                     values = loss(chunk, logps, torch.stack([reference_logps[i] for i in chunk])).reshape(-1)
                 except Exception as error:
-                    raise _LossError from error
+                    raise _LossError(error) from error
                 gradients = torch.autograd.grad(values[0], list(leaves.values()))
             return torch.cat([*(g.to(values.device) for g in gradients), values.detach()])
 
         def summed(way: Way) -> Tensor:
             groups = self._parts(way, indices)
-            return sum(self._run(lambda places: of_part(way, [indices[p] for p in places]), groups))
+            return reduce(torch.add, self._run(lambda places: of_part(way, [indices[p] for p in places]), groups))
 
         total = self._answer(summed)
         sizes = [len(v) for v in vectors.values()]
@@ -182,11 +182,11 @@ class PairScorer:
         return in_threads(function, parts) if self._uses_threads else [function(part) for part in parts]
 
     def _parts(self, way: Way, indices: Sequence[int]) -> list[list[int]]:
-        """Places in `indices` in parts of about equal work, one a core."""
+        """Split the places in `indices` into parts of about equal work, one a core."""
         return balanced([way.cost(i) for i in indices], workers() if self._uses_threads else 1)
 
     def _joined(self, way: Way, indices: Sequence[int], logps_of: Callable[[Way, list[int]], Tensor]) -> Tensor:
-        """Float32 [n, 2] in the order of `indices`, computed in parts."""
+        """Compute float32 [n, 2] in parts; return it in the order of `indices`."""
         groups = self._parts(way, indices)
         parts = self._run(lambda places: logps_of(way, [indices[p] for p in places]), groups)
         logps = torch.empty(len(indices), 2, device=self.model.device)
@@ -201,7 +201,7 @@ class PairScorer:
             try:
                 return call(fast)
             except _LossError as error:
-                raise error.__cause__ from None
+                raise error.cause from None
             except Exception as error:  # whatever a private operator or an architecture may raise
                 if _would_fail_again(error):
                     raise
@@ -209,7 +209,7 @@ class PairScorer:
         try:
             return call(self._reference)
         except _LossError as error:
-            raise error.__cause__ from None
+            raise error.cause from None
 
     def _take_reference_way(self, error: Exception) -> None:
         with self._changing:  # several threads may fail at once; one line in the log is enough
@@ -222,11 +222,15 @@ class PairScorer:
 
 
 class _LossError(Exception):
-    """Carries, as its cause, an exception of the caller's loss function past the change to the reference way."""
+    """Carries an exception of the caller's loss function past the change to the reference way."""
+
+    def __init__(self, cause: Exception) -> None:
+        super().__init__()
+        self.cause = cause
 
 
 def _would_fail_again(error: Exception) -> bool:
-    """Whether the reference way, which needs more memory, would be no help."""
+    """Tell whether the reference way, which needs more memory, would be no help."""
     if isinstance(error, MemoryError | torch.OutOfMemoryError | ThreadTimeoutError):
         return True
     return isinstance(error, RuntimeError) and any(words in str(error) for words in OUT_OF_MEMORY)

@@ -172,7 +172,7 @@ class SteeringVector:
         return f"<SteeringVector {self.describe()}>"
 
     def fits(self, hidden_size: int, num_layers: int) -> bool:
-        """Whether the vector can be added to a model of this width and depth."""
+        """Tell whether the vector can be added to a model of this width and depth."""
         return not self._misfit(hidden_size, num_layers, "")
 
     def check_fits(self, hidden_size: int, num_layers: int, model_name: str) -> None:

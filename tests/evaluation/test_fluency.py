@@ -89,7 +89,7 @@ def test_an_unlikely_baseline_makes_the_judgement_milder_and_a_likely_one_no_str
     assert not fluency(varied(72, 1 / 20), baseline=varied(72, 0.99)).broken
 
 
-def test_without_a_trace_it_cannot_be_told(tiny):
+def test_without_a_trace_it_cannot_be_judged(tiny):
     with pytest.raises(SteeringError, match="generate it with trace=True"):
         fluency(Column({}, "Hi", 1, True))
     with pytest.raises(SteeringError, match="trace=True"):

@@ -10,6 +10,7 @@ from steering.generation import next_token as module
 from steering.generation.engine.llama.model import LlamaModel
 from steering.generation.next_token import Preview
 from steering.intervention.hooks import steered
+from steering.models.chat_template import PromptFormat
 from tests.generation.test_stream import prompt_ids, vector
 from tests.tiny_models import ARCHITECTURES, tiny_model
 
@@ -39,7 +40,7 @@ def test_it_is_the_plain_pass(architecture):
     preview = Preview(model)
     late, early = vector(2, seed=1), vector(0, 3, seed=2)
     late_2, early_0 = late.directions[2], early.directions[0]
-    for _ in range(2):  # the second time from what was kept
+    for _ in range(2):  # the second time from the cache
         assert_chances(model, preview.next_token(PROMPT, {late: 2.0}), {2: 2 * late_2})
         both = {0: -early_0, 2: 0.5 * late_2, 3: -early.directions[3]}
         assert_chances(model, preview.next_token(PROMPT, {late: 0.5, early: -1.0}), both)
@@ -59,6 +60,20 @@ def test_a_vector_for_the_answer_acts_on_the_last_position(tiny):
     length = prompt_ids(tiny, PROMPT).shape[1]
     additions = {1: (torch.arange(length) == length - 1)[None, :, None] * (3 * one.directions[1])}
     assert_chances(tiny, Preview(tiny).next_token(PROMPT, {one: 3.0}, top=5), additions)
+
+
+def test_moving_the_slider_renders_the_prompt_once(tiny, monkeypatch):
+    rendered, own = [], PromptFormat.prompt_ids
+    monkeypatch.setattr(PromptFormat, "prompt_ids", lambda self, turns: rendered.append(turns) or own(self, turns))
+    preview, one = Preview(tiny), vector(2)
+    for multiplier in (0.5, 1.0, 1.5):
+        preview.next_token(PROMPT, {one: multiplier})
+    assert len(rendered) == 1
+    for options in ({"system": "Be brief."}, {"before": [("user", "Hello"), ("assistant", "Hi")]}):
+        assert (
+            preview.next_token(PROMPT, {}, **options).steered == Preview(tiny).next_token(PROMPT, {}, **options).steered
+        )
+    assert len(rendered) == 1 + 2 * 2 and rendered[1] != rendered[3]
 
 
 def test_moving_the_slider_runs_the_later_blocks_only(tiny, monkeypatch):

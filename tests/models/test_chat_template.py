@@ -47,7 +47,7 @@ DROPS_SYSTEM = (
     "{% elif m['role'] == 'assistant' %}{{ '<|assistant|>\\n' + m['content'] + eos_token + '\\n' }}{% endif %}"
     "{% endfor %}{% if add_generation_prompt %}{{ '<|assistant|>\\n' }}{% endif %}"
 )
-QWEN3 = (  # thinks unless told not to; the empty thought is part of the prompt, and of the last answer
+QWEN3 = (  # thinks unless its template is asked not to; the empty thought is part of the prompt, and of the last answer
     "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\\n' }}"
     "{% if m['role'] == 'assistant' and loop.last %}{{ '<think>\\n\\n</think>\\n\\n' }}{% endif %}"
     "{{ m['content'] + '<|im_end|>\\n' }}{% endfor %}"
@@ -176,14 +176,14 @@ def test_conversation():
 # Templates that fail -------------------------------------------------------------------------------------------------
 
 
-def test_a_conversation_that_the_template_refuses_is_told():
+def test_a_conversation_that_the_template_refuses_is_reported():
     with pytest.raises(SteeringError, match="chat template refuses.*Roles must alternate") as error:
         prompt_format("gemma").text([("user", "a"), ("user", "b")])
     assert str(error.value).endswith(".") and "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize("template", ["{% for %}", "{{ raise_exception('no') }}", "{{ 1 + messages[0]['content'] }}"])
-def test_a_template_that_always_fails_is_told(template):
+def test_a_template_that_always_fails_is_reported(template):
     made = tokenizer()
     made.chat_template = template
     with pytest.raises(SteeringError, match="chat template refuses"):

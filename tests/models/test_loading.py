@@ -227,7 +227,7 @@ SPOILED = {
 
 
 @pytest.mark.parametrize("spoil, said", SPOILED.values(), ids=SPOILED)
-def test_a_spoiled_folder_is_told_in_one_sentence(spoil, said, folder):
+def test_a_spoiled_folder_is_reported_in_one_sentence(spoil, said, folder):
     spoil(folder)
     with pytest.raises(SteeringError, match=said) as error:
         load_model(str(folder))
@@ -254,7 +254,7 @@ def test_a_device_that_is_not_there(folder):
     assert one_sentence(error)
 
 
-def test_running_out_of_memory_is_told(folder, monkeypatch):
+def test_running_out_of_memory_is_reported(folder, monkeypatch):
     def full(*args, **kwargs):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
 

@@ -1,4 +1,4 @@
-"""Half precision, quantised, GGUF and spread weights: all train and answer as their ordinary twin does."""
+"""Half precision, quantised, GGUF and spread weights: all train and answer as the same weights in float32 do."""
 
 import gc
 import math
@@ -172,7 +172,7 @@ def test_weights_that_are_converted_on_the_way_leave_nothing_behind(tmp_path, pa
 
 def unpacked(model):
     """An ordinary float32 model with the very weights that the quantised one multiplies by."""
-    twin = tiny_model()
+    full = tiny_model()
     for name, module in model.network.named_modules():
         if not isinstance(module, nn.Linear):
             continue
@@ -181,8 +181,8 @@ def unpacked(model):
             weight = module.state.CB.float() * module.state.SCB[:, None] / 127
         elif weight.dtype == torch.uint8:
             weight = dequantize_4bit(weight, weight.quant_state)
-        twin.network.get_submodule(name).weight.data = weight.detach().float()
-    return twin
+        full.network.get_submodule(name).weight.data = weight.detach().float()
+    return full
 
 
 @pytest.mark.parametrize("bits, kind", [("8bit", torch.int8), ("4bit", torch.uint8)])
@@ -194,10 +194,10 @@ def test_quantised_weights_train_exactly(bits, kind, folder, tiny, pairs):
         for module in block.modules()
         if isinstance(module, nn.Linear)
     )
-    twin = unpacked(model)
+    full = unpacked(model)
     assert not alike(logits(model), logits(tiny), 1e-3)
-    assert alike(logits(model), logits(twin))
-    (vector, losses), (wanted, wanted_losses) = trained(model, pairs), trained(twin, pairs)
+    assert alike(logits(model), logits(full))
+    (vector, losses), (wanted, wanted_losses) = trained(model, pairs), trained(full, pairs)
     assert vector.dtype == torch.float32
     assert losses == pytest.approx(wanted_losses, rel=1e-4)
     assert alike(vector, wanted, 1e-3)
@@ -205,7 +205,7 @@ def test_quantised_weights_train_exactly(bits, kind, folder, tiny, pairs):
     assert losses == pytest.approx(plain_losses, rel=1e-4)
     assert alike(vector, plain, 1e-3)
     direction = steering.SteeringVector({1: wanted}, name="v")
-    assert answers(model, direction) == answers(twin, direction)
+    assert answers(model, direction) == answers(full, direction)
 
 
 @pytest.mark.parametrize("bits", ["8bit", "4bit"])
@@ -281,21 +281,21 @@ WRONG = {
 
 
 @pytest.mark.parametrize("options, said", WRONG.values(), ids=WRONG)
-def test_wrong_options_are_told_in_one_sentence(options, said, folder):
+def test_wrong_options_are_reported_in_one_sentence(options, said, folder):
     with pytest.raises(SteeringError) as error:
         load_model(folder, **options)
     assert said in str(error.value) and one_sentence(error)
 
 
 @pytest.mark.parametrize("disk", ["model.embed_tokens", "lm_head"])
-def test_tied_weights_in_two_places_are_told(disk, tmp_path):
+def test_tied_weights_in_two_places_are_reported(disk, tmp_path):
     path = save(tiny_model(tie_word_embeddings=True), tmp_path / "tied")
     with pytest.raises(SteeringError, match="tied weights in one place") as error:
         load_model(path, device_map=spread([], [disk]))
     assert one_sentence(error)
 
 
-def test_bitsandbytes_missing_is_told(folder, monkeypatch):
+def test_bitsandbytes_missing_is_reported(folder, monkeypatch):
     monkeypatch.setitem(sys.modules, "bitsandbytes", None)
     with pytest.raises(SteeringError, match="pip install bitsandbytes") as error:
         load_model(folder, quantization="4bit")
@@ -316,7 +316,7 @@ def test_what_a_gguf_file_cannot_be(options, said, tmp_path, tiny):
 
 
 @pytest.mark.parametrize("spoil", ["missing", "empty", "garbage", "cut short", "a folder"])
-def test_a_spoiled_gguf_file_is_told(spoil, tmp_path, tiny):
+def test_a_spoiled_gguf_file_is_reported(spoil, tmp_path, tiny):
     path = write_gguf(tiny, tmp_path / "tiny.gguf", BlockType.F32)
     content = path.read_bytes()
     path.unlink()
@@ -330,7 +330,7 @@ def test_a_spoiled_gguf_file_is_told(spoil, tmp_path, tiny):
     assert spoil not in ("missing", "a folder") or "there is no such file" in str(error.value)
 
 
-def test_memory_running_out_on_the_first_pass_is_told(folder, monkeypatch):
+def test_memory_running_out_on_the_first_pass_is_reported(folder, monkeypatch):
     def full(*args, **kwargs):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from steering.runtime.module_proxy import InputRecorder, ModuleProxy, OutputReplay, copy_sharing_weights
+from steering.runtime.module_proxy import HOOKS, InputRecorder, ModuleProxy, OutputReplay, copy_sharing_weights
 from tests.tiny_models import tiny_model
 
 TOKENS = torch.tensor([[5, 6, 7, 8]])
@@ -74,13 +74,14 @@ def test_another_thread_may_come_and_go_with_hooks_meanwhile(tiny):
         over.set()
         visitor.join(timeout=30)
         sys.setswitchinterval(interval)
-    assert not any(module._forward_hooks for copied in copies for module in copied.modules())
+    modules = [module for copied in copies for module in copied.modules()]
+    assert not any(getattr(module, name) for module in modules for name in HOOKS)
 
 
 def test_a_proxy_answers_for_what_it_replaces():
     class Doubled(ModuleProxy):
-        def forward(self, states):
-            return 2 * self._original(states)
+        def forward(self, hidden):
+            return 2 * self._original(hidden)
 
     original = nn.Linear(3, 2)
     original.attention_type = "full"

@@ -113,7 +113,7 @@ def test_where_hidden_states_are_cached_changes_no_number(memory, disk, tiny, pa
     if disk == "full":
         monkeypatch.setattr(activation_cache, "DISK_RESERVE", 10**18)
     scorer = PairScorer(tiny, encoded, 1)
-    for _ in range(2):  # the second time from what was kept
+    for _ in range(2):  # the second time from the cache
         logps, got = logps_and_gradient(scorer, push(tiny, 1))
         torch.testing.assert_close(logps, wanted, rtol=1e-5, atol=1e-4)
         assert close(got, gradient)
@@ -209,7 +209,7 @@ def test_a_model_that_ignores_what_packing_needs_is_noticed(name, dtype, pairs):
     model = tiny_model("opt" if name == "attention_mask" else "llama")  # packed attention looks at no mask of Llama's
     model.network.to(dtype)
     if name == "attention_mask":
-        model.network.config._attn_implementation = "eager"
+        model.network.set_attn_implementation("eager")
     deaf_to(model.network, name)
     _, encoded = encode_pairs(model, pairs)
     scorer = PairScorer(model, encoded, 1)
@@ -387,7 +387,8 @@ def operator(monkeypatch):
         replaced = None
 
         def __call__(self, states, weight, bias):
-            return torch.ops.mkldnn._linear_pointwise.default(states, weight, bias, "none", [], "")
+            linear_pointwise = torch.ops.mkldnn._linear_pointwise  # noqa: SLF001 - torch has no public name for it
+            return linear_pointwise.default(states, weight, bias, "none", [], "")
 
     own = Operator()
     monkeypatch.setattr(onednn_linear, "onednn_operator", lambda: own.replaced or own)
@@ -506,9 +507,10 @@ def test_a_wrong_gradient_is_noticed(operator, tiny, pairs, caplog):
 
 
 def test_a_model_that_attends_its_own_way_is_not_touched(tiny, pairs):
-    before = tiny.network.config._attn_implementation
+    before = tiny.network.config._attn_implementation  # noqa: SLF001 - transformers has no public name for it
     PairScorer(tiny, encode_pairs(tiny, pairs)[1], 1)
-    assert tiny.network.config._attn_implementation == before != PACKED_ATTENTION
+    after = tiny.network.config._attn_implementation  # noqa: SLF001
+    assert after == before != PACKED_ATTENTION
     assert PACKED_ATTENTION in ALL_ATTENTION_FUNCTIONS
 
 

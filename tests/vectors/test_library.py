@@ -82,7 +82,7 @@ def test_a_changed_file_is_noticed_even_at_the_same_time_and_size(library):
     assert library.get("formal").directions[1].tolist() == [2.0, 4.0]
 
 
-def test_an_unreadable_file_is_left_out_and_told(library):
+def test_an_unreadable_file_is_left_out_and_reported(library):
     library.add(vector("good"))
     (library.own / "bad.safetensors").write_bytes(b"rubbish")
     (library.own / "notes.txt").write_text("not a vector")
@@ -182,7 +182,7 @@ def test_a_file_is_found_by_its_path(library, tmp_path, monkeypatch):
     "wanted",
     ["none.safetensors", "../none", "/etc/passwd", "a\0b.pt", "", ".", "x" * 5000, "x" * 5000 + ".pt", "~no/one"],
 )
-def test_what_is_not_there_is_told_in_one_sentence(library, wanted):
+def test_what_is_not_there_is_reported_in_one_sentence(library, wanted):
     with pytest.raises(SteeringError) as caught:
         library.get(wanted)
     assert len(str(caught.value)) < 300

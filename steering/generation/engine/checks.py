@@ -5,16 +5,16 @@ each prompt. Where a comparison fails, the plainer way is taken and a log line s
 """
 
 import logging
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from steering.generation.engine.batching import RowGroup
-from steering.generation.engine.probe import probe_ids, random_directions
+from steering.generation.engine.protocol import DecodingEngine
+from steering.generation.engine.row_group import RowGroup
 from steering.generation.prompt_batch import PromptBatch
 from steering.generation.transformers_engine import TransformersEngine
 from steering.models.precision import logits_agree
+from steering.models.probe import probe_ids
 
 logger = logging.getLogger(__name__)
 
@@ -31,7 +31,7 @@ KL_STEPS = 10
 """Tokens of the probe text that are read by decode steps, the others by a prefill."""
 
 
-def trial_logits(engine: Any, model: TransformersEngine, hidden_size: int, *, ragged: bool) -> list[Tensor]:
+def trial_logits(engine: DecodingEngine, model: TransformersEngine, hidden_size: int, *, ragged: bool) -> list[Tensor]:
     """Prefill two steered prompts of different lengths, two rows each, and decode some tokens.
 
     Args:
@@ -40,7 +40,8 @@ def trial_logits(engine: Any, model: TransformersEngine, hidden_size: int, *, ra
 
     Returns float32 [rows, vocabulary] after each prompt and after each step of each prompt.
     """
-    ids, push = probe_ids(model.network), random_directions(4, hidden_size, seed=0).to(model.device)
+    ids = probe_ids(model.network, 6)
+    push = torch.randn(4, hidden_size, generator=torch.Generator().manual_seed(0)).to(model.device)
     layers = len(model.blocks)
     batches = [
         PromptBatch(ids, {"all": {layers // 2: push[:2]}, "answer": {}}, range(2), model.device),
@@ -61,7 +62,7 @@ def trial_logits(engine: Any, model: TransformersEngine, hidden_size: int, *, ra
 
 
 def finds_same_logits(engine: TransformersEngine, hidden_size: int, *, ragged: bool = False) -> bool:
-    """Whether an engine's shortcut (shared prompts or, with `ragged`, padded batches) leaves its logits as they are."""
+    """Tell whether an engine's shared prefill (with `ragged`, its padded batch) leaves the logits as they are."""
     what = "one padded batch for several prompts" if ragged else "one prefill for all rows"
     shares_prompt = engine.shares_prompt
     try:
@@ -71,7 +72,7 @@ def finds_same_logits(engine: TransformersEngine, hidden_size: int, *, ragged: b
         got = trial_logits(engine, engine, hidden_size, ragged=ragged)
         same = all(logits_agree(*each, engine.network.dtype) for each in zip(got, want, strict=True))
         reason: object = "the logits differ"
-    except Exception as error:  # an architecture may refuse in any way
+    except Exception as error:  # noqa: BLE001 - an architecture may refuse in any way
         same, reason = False, repr(error)
     finally:
         engine.shares_prompt = shares_prompt
@@ -80,7 +81,7 @@ def finds_same_logits(engine: TransformersEngine, hidden_size: int, *, ragged: b
     return same
 
 
-def float16_error(engine: Any, plain: TransformersEngine, hidden_size: int) -> float:
+def float16_error(engine: DecodingEngine, plain: TransformersEngine, hidden_size: int) -> float:
     """Compare an engine's logits with the plain engine's, in units of the logits' standard deviation over a row.
 
     Returns the larger of two errors: the root mean square error of a row after taking out its mean, in the worst row;
@@ -95,8 +96,8 @@ def float16_error(engine: Any, plain: TransformersEngine, hidden_size: int) -> f
 
 
 @torch.inference_mode()
-def mean_kl(engine: Any, plain: TransformersEngine, ids: list[int]) -> float:
-    """Mean KL divergence in nats of an engine's next tokens from the model's own, over the end of a text."""
+def mean_kl(engine: DecodingEngine, plain: TransformersEngine, ids: list[int]) -> float:
+    """Measure the mean KL divergence in nats of an engine's next tokens from the model's, over the end of a text."""
     start = max(1, len(ids) - KL_STEPS)
     batch = PromptBatch(ids[:start], {"all": {}, "answer": {}}, [0], plain.device)
     logits, group = [engine.prefill(batch)], RowGroup(engine)

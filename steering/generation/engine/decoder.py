@@ -15,7 +15,7 @@ import logging
 import threading
 import weakref
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from steering.errors import SteeringError
 from steering.generation.engine.checks import (
@@ -29,6 +29,7 @@ from steering.generation.engine.checks import (
 from steering.generation.engine.fp16_weights import copy_with_float16_weights, float16_problem
 from steering.generation.engine.llama.engine import LlamaEngine
 from steering.generation.engine.llama.model import UnsuitableModel
+from steering.generation.engine.protocol import DecodingEngine
 from steering.generation.transformers_engine import TransformersEngine
 from steering.models.loading import LanguageModel
 
@@ -49,7 +50,7 @@ class Decoder:
 
     Attributes:
         plain: transformers' forward of the model's own weights.
-        engine: what is in use: `plain`, or a faster engine with float16 weights. Both have the same methods.
+        engine: what is in use: `plain`, or a faster engine with float16 weights.
         kl: mean KL divergence in nats of float16 next tokens from the model's, over a sentence; 0 for `plain`.
         why_full: why float16 weights were asked for and are not in use; empty otherwise.
     """
@@ -57,7 +58,7 @@ class Decoder:
     def __init__(self, model: LanguageModel, weights: str, plain: TransformersEngine | None = None) -> None:
         self.hidden_size, self.device = model.hidden_size, model.device
         self.plain = plain or TransformersEngine(model.network, model.blocks_path, "transformers' forward")
-        self.engine: Any = self.plain
+        self.engine: DecodingEngine = self.plain
         self.kl, self.why_full = 0.0, ""
         if plain is None:
             self.plain.shares_prompt = finds_same_logits(self.plain, self.hidden_size)
@@ -66,7 +67,7 @@ class Decoder:
         way, name = self.engine.name, type(model.network).__name__
         logger.info("%s decodes by %s%s", name, way, f": {self.why_full}" if self.why_full else "")
 
-    def run(self, work: Callable[[Any], Result]) -> Result:
+    def run(self, work: Callable[[DecodingEngine], Result]) -> Result:
         """Return `work(engine)`; if a float16 engine raises, log it and do the work by the plain engine."""
         engine = self.engine
         try:
@@ -81,9 +82,10 @@ class Decoder:
             return work(self.plain)
 
     def supports_ragged_batch(self) -> bool:
-        """Whether rows of different prompts can be decoded as one batch; tried out when first asked."""
+        """Tell whether rows of different prompts can be decoded as one batch; tried out when first asked."""
         engine = self.engine
         if engine.supports_ragged_batch is None:
+            assert isinstance(engine, TransformersEngine)  # the Llama engine always does
             engine.supports_ragged_batch = finds_same_logits(engine, self.hidden_size, ragged=True)
         return engine.supports_ragged_batch
 
@@ -95,7 +97,7 @@ class Decoder:
         ids = model.tokenizer(PROBE_TEXT)["input_ids"]
         for make in (self._llama_engine, self._float16_copy):
             try:
-                engine = make(model)
+                engine: DecodingEngine = make(model)
                 error = float16_error(engine, self.plain, self.hidden_size)
                 kl = mean_kl(engine, self.plain, ids) if error <= FLOAT16_ERROR else float("inf")
             except UnsuitableModel as reason:
@@ -149,7 +151,7 @@ def decoder_of(model: LanguageModel, weights: str = "full") -> Decoder:
         for each in dict.fromkeys(("full", weights)):
             if each not in decoders.made:
                 full = decoders.made.get("full")
-                decoders.made[each] = Decoder(model, each, full and full.plain)
+                decoders.made[each] = Decoder(model, each, full.plain if full else None)
         return decoders.made[weights]
 
 

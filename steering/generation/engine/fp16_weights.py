@@ -5,6 +5,8 @@ float32, row by row, so a row does not depend on its neighbours. Rounding the we
 with the bundled model: mean KL 2e-6 nats; bfloat16 7e-4; int8 with activations in int8 per row 5e-2, and no faster.)
 """
 
+from typing import TypeGuard
+
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
@@ -26,12 +28,12 @@ def float16_problem(network: PreTrainedModel) -> str:
     return ""
 
 
-def fits_float16(module: nn.Module) -> bool:
-    """Whether a module is an ordinary linear map whose weights all are finite in float16.
+def fits_float16(module: nn.Module) -> TypeGuard[nn.Linear | Conv1D]:
+    """Tell whether a module is an ordinary linear map whose weights all are finite in float16.
 
     Subclasses of `nn.Linear` (quantised ones, adapters) compute other things, so they do not count.
     """
-    return type(module) in (nn.Linear, Conv1D) and bool(module.weight.abs().max() < LARGEST)
+    return type(module) in (nn.Linear, Conv1D) and bool(module.get_parameter("weight").abs().max() < LARGEST)
 
 
 def pack(weight: Tensor, bias: Tensor | None) -> Packed:
@@ -42,20 +44,21 @@ def pack(weight: Tensor, bias: Tensor | None) -> Packed:
     return torch.ops.quantized.linear_prepack_fp16(weight.detach().contiguous(), bias)
 
 
-def linear(states: Tensor, packed: Packed) -> Tensor:
+def linear(inputs: Tensor, packed: Packed) -> Tensor:
     """Multiply float32 [..., in] with a packed matrix: float32 [..., out]."""
-    return torch.ops.quantized.linear_dynamic_fp16(states, packed)
+    return torch.ops.quantized.linear_dynamic_fp16(inputs, packed)
 
 
 class Float16Linear(ModuleProxy):
     """Stands in for a linear map, with a float16 copy of its matrix."""
 
-    def __init__(self, original: nn.Module) -> None:
+    def __init__(self, original: nn.Linear | Conv1D) -> None:
         super().__init__(original)
         self.packed = pack(original.weight.t() if isinstance(original, Conv1D) else original.weight, original.bias)
 
-    def forward(self, states: Tensor) -> Tensor:
-        return linear(states, self.packed)
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Map float32 [..., in] to [..., out]."""
+        return linear(inputs, self.packed)
 
 
 def copy_with_float16_weights(network: PreTrainedModel) -> PreTrainedModel:

@@ -1,4 +1,4 @@
-"""Keys and values of rows that were prefilled or decoded, kept for requests that begin with the same tokens.
+"""Keys and values of rows that were prefilled or decoded, held for requests that begin with the same tokens.
 
 A conversation that goes on begins with all that was said before, another try of a prompt with the whole prompt, and
 requests under one setting at least with the system prompt. These beginnings need no second prefill.
@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from torch import Tensor
 
 BUDGET = 256 * 1024**2
-"""Bytes of keys and values kept: some 5,800 tokens of the bundled model, whose rows take 46 KB a token."""
+"""Bytes of keys and values held: some 5,800 tokens of the bundled model, whose rows take 46 KB a token."""
 
 Key = tuple[bytes, tuple[int, ...]]
 
@@ -74,6 +74,6 @@ class PrefixCache:
 
 
 def _common_length(one: Sequence[int], other: Sequence[int]) -> int:
-    """How many first items are the same."""
+    """Count the first items that are the same."""
     pairs = enumerate(zip(one, other, strict=False))
     return next((number for number, (a, b) in pairs if a != b), min(len(one), len(other)))

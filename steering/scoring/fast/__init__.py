@@ -1,1 +1,1 @@
-"""The fast way of scoring: packed batches, kept activations, a sliced LM head. Nobody but `scoring` imports it."""
+"""The fast way of scoring: packed batches, cached activations, a sliced LM head. Nobody but `scoring` imports it."""

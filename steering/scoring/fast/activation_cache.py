@@ -7,6 +7,7 @@ import logging
 import shutil
 import tempfile
 import threading
+from io import BufferedRandom
 
 import torch
 from torch import Tensor
@@ -38,7 +39,7 @@ class ActivationCache:
         self.problem = ""
         self._in_memory: dict[int, Tensor] = {}
         self._on_disk: dict[int, tuple[int, torch.Size, torch.dtype, torch.device]] = {}
-        self._file = None
+        self._file: BufferedRandom | None = None
         self._end = 0
         self._lock = threading.Lock()
 
@@ -50,6 +51,7 @@ class ActivationCache:
             return self._in_memory[index]
         start, shape, dtype, device = self._on_disk[index]
         buffer = bytearray(shape.numel() * dtype.itemsize)
+        assert self._file is not None  # an index in `_on_disk` was written
         with self._lock:
             self._file.seek(start)
             self._file.readinto(buffer)
@@ -71,11 +73,11 @@ class ActivationCache:
         data = hidden_states.cpu().contiguous().view(torch.uint8).numpy()
         try:
             if self._file is None:
-                self._file = tempfile.TemporaryFile(prefix="steering-states-")  # noqa: SIM115 - lives as long as the cache
+                self._file = tempfile.TemporaryFile(prefix="steering-activations-")  # noqa: SIM115 - lives as long as the cache
             if shutil.disk_usage(tempfile.gettempdir()).free < DISK_RESERVE + data.nbytes:
                 raise OSError("little room is left on the disk")
             self._file.seek(self._end)
-            self._file.write(data)
+            self._file.write(data.data)
             self._file.flush()  # a full disk is noticed now
         except OSError as error:
             self.problem = (

@@ -24,39 +24,40 @@ MIN_WEIGHT_NUMBERS = 2**16
 MIN_ROWS = 32
 
 
-def linear(states: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """Return `states @ weight.T + bias` by oneDNN where it is the faster, else by `F.linear`; for no gradient.
+def linear(inputs: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """Return `inputs @ weight.T + bias` by oneDNN where it is the faster, else by `F.linear`; for no gradient.
 
     Args:
-        states: [..., in].
+        inputs: [..., in].
         weight: [out, in]; a transposed view is as good.
         bias: [out].
     """
-    large = states.dtype == torch.float32 and states.numel() >= MIN_ROWS * states.shape[-1] and is_large(weight)
+    large = inputs.dtype == torch.float32 and inputs.numel() >= MIN_ROWS * inputs.shape[-1] and is_large(weight)
     operator = onednn_operator() if large else None
-    return F.linear(states, weight, bias) if operator is None else operator(states, weight, bias)
+    return F.linear(inputs, weight, bias) if operator is None else operator(inputs, weight, bias)
 
 
 def is_large(weight: Tensor) -> bool:
-    """Return whether oneDNN would multiply by this weight: float32, on a CPU, of `MIN_WEIGHT_NUMBERS` and more."""
+    """Tell whether oneDNN would multiply by this weight: float32, on a CPU, of `MIN_WEIGHT_NUMBERS` and more."""
     return weight.numel() >= MIN_WEIGHT_NUMBERS and weight.dtype == torch.float32 and weight.is_cpu
 
 
 @cache
 def onednn_operator() -> Callable[[Tensor, Tensor, Tensor | None], Tensor] | None:
-    """Return oneDNN's linear map (states, weight, bias), tried out once; None where there is none or it differs."""
+    """Return oneDNN's linear map (inputs, weight, bias), tried out once; None where there is none or it differs."""
     if not torch.backends.mkldnn.is_available():
         logger.info("This PyTorch has no oneDNN: linear maps go to its usual library.")
         return None
 
-    def operator(states: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        return torch.ops.mkldnn._linear_pointwise.default(states, weight, bias, "none", [], "")
+    def operator(inputs: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        linear_pointwise = torch.ops.mkldnn._linear_pointwise  # noqa: SLF001 - torch has no public name for it
+        return linear_pointwise.default(inputs, weight, bias, "none", [], "")
 
-    states, weight = (torch.linspace(-100, 100, 64 * rows).sin().view(rows, 64) for rows in (40, 48))
+    inputs, weight = (torch.linspace(-100, 100, 64 * rows).sin().view(rows, 64) for rows in (40, 48))
     bias = torch.linspace(-1, 1, 48)
     try:
-        same = torch.allclose(operator(states, weight, bias), F.linear(states, weight, bias), rtol=1e-5, atol=1e-5)
-    except Exception as error:  # a private operator may change or go in any way
+        same = torch.allclose(operator(inputs, weight, bias), F.linear(inputs, weight, bias), rtol=1e-5, atol=1e-5)
+    except Exception as error:  # noqa: BLE001 - a private operator may change or go in any way
         logger.warning("oneDNN's linear map fails (%s: %s); F.linear takes its place.", type(error).__name__, error)
         return None
     if not same:
@@ -68,8 +69,9 @@ def onednn_operator() -> Callable[[Tensor, Tensor, Tensor | None], Tensor] | Non
 class FrozenLinear(ModuleProxy):
     """Stands in for a linear map whose weights have no gradient; its input gets one."""
 
-    def forward(self, states: Tensor) -> Tensor:
-        return _FrozenLinearFunction.apply(states, self._original.weight, self._original.bias)
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Map inputs [..., in] to [..., out]."""
+        return _FrozenLinearFunction.apply(inputs, self._original.weight, self._original.bias)
 
 
 def frozen_linears(network: nn.Module) -> dict[nn.Module, FrozenLinear]:
@@ -84,10 +86,12 @@ def frozen_linears(network: nn.Module) -> dict[nn.Module, FrozenLinear]:
 
 
 class _FrozenLinearFunction(torch.autograd.Function):
+    """`linear`, with a gradient for the inputs only."""
+
     @staticmethod
-    def forward(ctx, states: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    def forward(ctx, inputs: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         ctx.save_for_backward(weight)
-        return linear(states, weight, bias)
+        return linear(inputs, weight, bias)
 
     @staticmethod
     def backward(ctx, gradient: Tensor) -> tuple[Tensor, None, None]:

@@ -3,6 +3,7 @@
 import contextlib
 from collections.abc import Iterator
 from contextvars import ContextVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -38,16 +39,17 @@ class PackedModel:
         self._layer = layer
         self._recorder = InputRecorder(head)
         self._whole = copy_sharing_weights(network, {**frozen_linears(network), head: self._recorder})
-        for config in {id(m.config): m.config for m in self._whole.modules() if hasattr(m, "config")}.values():
+        configs: dict[int, Any] = {id(m.config): m.config for m in self._whole.modules() if hasattr(m, "config")}
+        for config in configs.values():
             if getattr(config, "_attn_implementation", None) == "sdpa":
-                config._attn_implementation = PACKED_ATTENTION
-        blocks = self._whole.get_submodule(model.blocks_path)
+                config._attn_implementation = PACKED_ATTENTION  # noqa: SLF001 - the public setter is for whole models
+        blocks: Any = self._whole.get_submodule(model.blocks_path)  # nn.ModuleList
         self._block = blocks[layer]
         self._replay = OutputReplay(blocks[layer])
         skipped = {block: OutputReplay(block) for block in blocks[:layer]}
         shared = {block: block for block in blocks[layer + 1 :]}
         self._later = copy_sharing_weights(self._whole, {**skipped, blocks[layer]: self._replay, **shared})
-        self.blocks = self._later.get_submodule(model.blocks_path)
+        self.blocks: Any = self._later.get_submodule(model.blocks_path)
 
     def from_tokens(self, batch: PackedBatch) -> tuple[Tensor, Tensor]:
         """Run the whole model, untouched.
@@ -100,7 +102,7 @@ def _attending(batch: PackedBatch) -> Iterator[None]:
 
 
 def packed_attention(
-    module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **options: object
+    module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **options: Any
 ) -> tuple[Tensor, None]:
     """Attend pair by pair, by transformers' scaled dot-product attention: a pair sees the prefix and itself.
 

@@ -51,7 +51,7 @@ class PackedScorer:
 
     @property
     def problem(self) -> str:
-        """What the activation cache has to tell the user; empty where all is well."""
+        """The activation cache's `problem`: one sentence for the user, empty where all is well."""
         return self._cache.problem
 
     def cost(self, index: int) -> int:
@@ -59,9 +59,9 @@ class PackedScorer:
         pair = self._pairs[index]
         return len(pair.prompt) - len(self._prefix) + len(pair.chosen) + len(pair.rejected)
 
-    def chunks(self, indices: Sequence[int]) -> list[Sequence[int]]:
+    def chunks(self, indices: Sequence[int]) -> list[list[int]]:
         """Split indices into batches that fit into memory: here they all do."""
-        return [indices]
+        return [list(indices)]
 
     @torch.no_grad()
     def untouched_logps(self, indices: Sequence[int]) -> Tensor:
@@ -102,7 +102,7 @@ class PackedScorer:
         return batch.summed(self._head(last, batch.rows, batch.targets))
 
     def _hidden_states(self, indices: Sequence[int], batch: PackedBatch) -> Tensor:
-        """Hidden states [1, T, hidden_size] of the batch at the layer: from the cache, or computed where one lacks."""
+        """Return the batch's hidden states [1, T, hidden_size] at the layer, computed unless all are cached."""
         if self._prefix_hidden_states is not None and all(i in self._cache for i in indices):
             return torch.cat([self._prefix_hidden_states, *(self._cache[i] for i in indices)])[None]
         with torch.no_grad():

@@ -59,7 +59,7 @@ def pack(pairs: Sequence[EncodedPair], prefix: Sequence[int], device: torch.devi
     """
     tokens, positions = list(prefix), list(range(len(prefix)))
     branches: list[tuple[slice, slice]] = []  # (where the branch's prompt is, where its answer is)
-    sizes, predicted_at, targets, owners = [len(prefix)], [], [], []
+    sizes, predicted_at, targets, owners = [len(prefix)], list[int](), list[int](), list[int]()
     for pair in pairs:
         start = len(tokens)
         rest = pair.prompt[len(prefix) :]
@@ -77,10 +77,10 @@ def pack(pairs: Sequence[EncodedPair], prefix: Sequence[int], device: torch.devi
         sizes.append(len(tokens) - start)
     allowed = torch.zeros(len(tokens), len(tokens), dtype=torch.bool)
     allowed[:, : len(prefix)] = True
-    for prompt, answer in branches:
-        allowed[prompt, prompt] = True
-        allowed[answer, prompt] = True
-        allowed[answer, answer] = True
+    for before, own in branches:
+        allowed[before, before] = True
+        allowed[own, before] = True
+        allowed[own, own] = True
     allowed &= torch.ones_like(allowed).tril()
     mask = torch.zeros(allowed.shape, dtype=dtype).masked_fill(~allowed, torch.finfo(dtype).min)
     predicting, rows = torch.unique(torch.tensor(predicted_at), return_inverse=True)

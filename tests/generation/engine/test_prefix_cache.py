@@ -33,16 +33,16 @@ def states_of(ids):
     st.integers(0, 200),
 )
 def test_what_is_found_is_a_beginning_and_the_budget_holds(requests, budget):
-    prefixes, kept = PrefixCache(budget), []
+    prefixes, stored = PrefixCache(budget), []
     for keeps, steering, ids in requests:
         if keeps:
             prefixes.store(steering, ids, states_of(ids))
-            kept.append((steering, ids))
+            stored.append((steering, ids))
         found = prefixes.longest_prefix(steering, ids)
         if found is not None:
             length = found.shape[3]
             assert torch.equal(found, states_of(ids[:length]))
-            assert any(other == steering and row[:length] == ids[:length] for other, row in kept)
+            assert any(other == steering and row[:length] == ids[:length] for other, row in stored)
         if keeps and len(ids) * 8 <= budget:
             assert found is not None and found.shape[3] == len(ids)
         assert prefixes.nbytes <= budget

@@ -18,7 +18,7 @@ def decode_step(model: LlamaModel, tokens: Tensor, cached: Tensor, starts: Tenso
         starts: int64 [rows], where each row's positions begin; what lies before is masked out.
         additions: layer -> float32 [rows, hidden_size], what steering adds to the block's output.
     """
-    rows, (length, head_dim) = len(tokens), cached.shape[-2:]
+    rows, length, head_dim = len(tokens), cached.shape[-2], cached.shape[-1]
     cos, sin = model.rotation(length - 1 - starts)
     mask = _mask(starts, length, model.kv_heads)
     # For each layer, heads that share keys stand as the queries of one: [rows * kv_heads, positions, head_dim].
@@ -38,8 +38,8 @@ def decode_step(model: LlamaModel, tokens: Tensor, cached: Tensor, starts: Tenso
 
 
 def _mask(starts: Tensor, length: int, kv_heads: int) -> Tensor:
-    """What is added to the scores: -inf before a row's start, [rows * kv_heads, 1, length]; [1, 1, 1] if all are 0."""
+    """Make a mask to add to scores: -inf before a row's start, [rows * kv_heads, 1, length]; [1, 1, 1] if all are 0."""
     if not starts.any():
         return torch.zeros(1, 1, 1)
-    hidden = torch.arange(length) < starts.repeat_interleave(kv_heads)[:, None]
-    return torch.zeros(hidden.shape).masked_fill(hidden, -torch.inf)[:, None]
+    before = torch.arange(length) < starts.repeat_interleave(kv_heads)[:, None]
+    return torch.zeros(before.shape).masked_fill(before, -torch.inf)[:, None]

@@ -12,13 +12,13 @@ from steering.intervention.additions import Additions
 
 
 class LlamaEngine:
-    """Runs a Llama-like model by the written-out prefill and decode step; same methods as `TransformersEngine`.
+    """Runs a Llama-like model by the written-out prefill and decode step.
 
     Raises what `LlamaModel` raises for a model it cannot run.
     """
 
     name = "written-out Llama step, float16"
-    uses_prefix_cache = supports_ragged_batch = True
+    supports_ragged_batch: bool | None = True
 
     def __init__(self, network: PreTrainedModel, blocks: nn.ModuleList) -> None:
         self._model = LlamaModel(network, blocks)
@@ -52,7 +52,7 @@ class LlamaEngine:
         """Return an empty KV cache that rows can join."""
         return RowsKVCache(self._model)
 
-    def next_token_logits(self, tokens: Tensor, layer: int) -> tuple[Tensor, Tensor]:
+    def next_token_logits(self, tokens: Tensor, layer: int) -> tuple[Tensor, Tensor | None]:
         """Run tokens [1, positions] unsteered; float32 [vocabulary] after them, and the output of block `layer`."""
         with torch.inference_mode():
             hidden = self._model.embed(tokens)

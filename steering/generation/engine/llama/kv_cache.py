@@ -20,7 +20,7 @@ class RowsKVCache:
     """Keys and values of rows whose positions all end at the same place, so that a step writes them in one copy.
 
     Args:
-        model: decodes the rows.
+        model: decodes the rows; None for a cache that is only filled.
         growth: positions by which it grows.
 
     Attributes:
@@ -52,8 +52,8 @@ class RowsKVCache:
             self._reallocate(rows + joining + (SPARE_ROWS if rows else 0), length)
         new = self._cached[:, :, rows : rows + joining]
         new[..., : self.end - length, :] = 0  # what a mask hides must be finite, too
-        for layer, states in zip(new, keys_values, strict=True):
-            layer[..., self.end - length : self.end, :] = states
+        for layer, joined in zip(new, keys_values, strict=True):
+            layer[..., self.end - length : self.end, :] = joined
         self.starts += [self.end - length] * joining
 
     @torch.inference_mode()
@@ -78,6 +78,7 @@ class RowsKVCache:
             members: the batches that have joined, in order.
             additions: layer -> float32 [rows, hidden_size].
         """
+        assert self._model is not None
         if self.end == self._cached.shape[-2]:
             self._reallocate(self._cached.shape[2])
         tokens = torch.cat([batch.tokens[:, -1] for batch in members])

@@ -10,7 +10,7 @@ forward before they are used; only model types known to be built like this are t
 
 import logging
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -62,16 +62,17 @@ class LlamaModel:
             raise UnsuitableModel(f"model type {config.model_type} is not among {', '.join(sorted(MODEL_TYPES))}")
         if not all(type(layer) is DynamicLayer for layer in DynamicCache(config=config).layers):
             raise UnsuitableModel("its attention looks back over a window only")
-        attention, norm = blocks[0].self_attn, network.base_model.norm
-        self.embed, self._rotary = network.get_input_embeddings(), network.base_model.rotary_emb
+        base: Any = network.base_model  # torch types the parts of a module as Tensor or Module
+        attention: Any = blocks[0].self_attn
+        self.embed, self._rotary = network.get_input_embeddings(), base.rotary_emb
         self.head_dim, self.scale = int(attention.head_dim), float(attention.scaling)
         self.heads = attention.q_proj.out_features // self.head_dim
         self.kv_heads = attention.k_proj.out_features // self.head_dim
         self.blocks = [self._packed(block) for block in blocks]
-        self._norm, self._epsilon = norm.weight.detach(), float(norm.variance_epsilon)
+        self._norm, self._epsilon = base.norm.weight.detach(), float(base.norm.variance_epsilon)
         self._head = _packed_together(network.get_output_embeddings())
 
-    def _packed(self, block: nn.Module) -> LlamaBlock:
+    def _packed(self, block: Any) -> LlamaBlock:
         attention, mlp, head_norm = block.self_attn, block.mlp, None
         if hasattr(attention, "q_norm"):
             norms = [attention.q_norm] * self.heads + [attention.k_norm] * self.kv_heads
@@ -87,7 +88,7 @@ class LlamaModel:
         )
 
     def rotation(self, positions: Tensor) -> tuple[Tensor, Tensor]:
-        """Cosine and sine of the rotary embedding at positions int64 [tokens]: two float32 [tokens, 1, head_dim].
+        """Return the rotary embedding's cosine and sine at positions int64 [tokens]: two float32 [tokens, 1, head_dim].
 
         The first half of the sine is negative, so that rotating x is `x * cos + x.roll(head_dim // 2) * sin`.
         """
@@ -96,12 +97,12 @@ class LlamaModel:
         return cos[0, :, None], sin[0, :, None]
 
     def attention_input(self, block: LlamaBlock, hidden: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-        """Queries, keys and values of hidden states [tokens, hidden_size], queries and keys rotated.
+        """Project hidden states [tokens, hidden_size] to queries, keys and values; rotate queries and keys.
 
         Returns float32 [tokens, heads + 2 * kv_heads, head_dim].
         """
-        states = torch.rms_norm(hidden, hidden.shape[1:], block.attention_norm, self._epsilon)
-        projected = linear(states, block.query_key_value).view(hidden.shape[0], -1, self.head_dim)
+        normed = torch.rms_norm(hidden, hidden.shape[1:], block.attention_norm, self._epsilon)
+        projected = linear(normed, block.query_key_value).view(hidden.shape[0], -1, self.head_dim)
         rotated = projected[:, : -self.kv_heads]
         source = rotated
         if block.head_norm is not None:
@@ -110,18 +111,18 @@ class LlamaModel:
         return projected
 
     def block_output(self, block: LlamaBlock, hidden: Tensor, attended: Tensor) -> Tensor:
-        """The block's output [tokens, hidden_size], from its input and from `attended` [tokens, heads * head_dim]."""
+        """Return the block's output [tokens, hidden_size], from its input and `attended` [tokens, heads * head_dim]."""
         hidden = hidden + linear(attended, block.output)
-        states = torch.rms_norm(hidden, hidden.shape[1:], block.mlp_norm, self._epsilon)
-        gate, up = linear(states, block.gate_up).chunk(2, dim=-1)
+        normed = torch.rms_norm(hidden, hidden.shape[1:], block.mlp_norm, self._epsilon)
+        gate, up = linear(normed, block.gate_up).chunk(2, dim=-1)
         return hidden + linear(silu(gate).mul_(up), block.down)
 
     def logits(self, hidden: Tensor) -> Tensor:
-        """float32 [tokens, vocabulary], from the last block's output [tokens, hidden_size]."""
+        """Return float32 [tokens, vocabulary], from the last block's output [tokens, hidden_size]."""
         return linear(torch.rms_norm(hidden, hidden.shape[1:], self._norm, self._epsilon), self._head)
 
 
-def _packed_together(*maps: nn.Module) -> Packed:
+def _packed_together(*maps: Any) -> Packed:
     """Pack linear maps of the same input as one matrix, their outputs one after another."""
     if not all(map(fits_float16, maps)):
         raise UnsuitableModel("a matrix does not fit into float16")

@@ -40,8 +40,8 @@ def prefill(
     hidden, keys_values = model.embed(torch.tensor([list(ids)])), []
     for layer in range(len(model.blocks)):
         before = [prefix[layer] for prefix in cached[: len(hidden)]]
-        hidden, states = _run_block(model, layer, hidden, rotation, before, masked_tokens)
-        keys_values.append(states)
+        hidden, of_layer = _run_block(model, layer, hidden, rotation, before, masked_tokens)
+        keys_values.append(of_layer)
         if layer in additions:
             hidden = _steered(hidden, additions[layer])
     return model.logits(hidden[:, -1]), keys_values
@@ -92,27 +92,27 @@ def _run_block(
     block, flat = model.blocks[layer], hidden.flatten(0, 1)
     cos, sin = (part.repeat(rows, 1, 1) for part in rotation)
     projected = model.attention_input(block, flat, cos, sin).unflatten(0, (rows, count)).transpose(1, 2)
-    states = projected[:, model.heads :].unflatten(1, (2, -1)).transpose(0, 1).contiguous()
+    keys_values = projected[:, model.heads :].unflatten(1, (2, -1)).transpose(0, 1).contiguous()
     if before:
-        states = torch.cat([torch.stack(list(before), dim=1), states], dim=3)
-    attended = _attention(projected[:, : model.heads], states, model.scale, masked_tokens)
-    return model.block_output(block, flat, attended).view_as(hidden), states
+        keys_values = torch.cat([torch.stack(list(before), dim=1), keys_values], dim=3)
+    attended = _attention(projected[:, : model.heads], keys_values, model.scale, masked_tokens)
+    return model.block_output(block, flat, attended).view_as(hidden), keys_values
 
 
-def _attention(query: Tensor, states: Tensor, scale: float, masked_tokens: int) -> Tensor:
-    """Causal attention of the last tokens of a prompt.
+def _attention(query: Tensor, keys_values: Tensor, scale: float, masked_tokens: int) -> Tensor:
+    """Compute the causal attention of the last tokens of a prompt.
 
     Args:
         query: [rows, heads, tokens, head_dim].
-        states: keys and values [2, rows, kv_heads, positions, head_dim]; the last position is the last token's.
+        keys_values: [2, rows, kv_heads, positions, head_dim]; the last position is the last token's.
         masked_tokens: how many tokens are computed at a time, where a mask is needed.
 
     Returns [rows * tokens, heads * head_dim].
     """
     rows, heads, count, size = query.shape
-    query = query.reshape(rows * states.shape[2], -1, count, size)  # heads that share keys stand together
-    keys, values = states.flatten(1, 2)[:, :, None].expand(-1, -1, query.shape[1], -1, -1)
-    seen = states.shape[3] - count
+    query = query.reshape(rows * keys_values.shape[2], -1, count, size)  # heads that share keys stand together
+    keys, values = keys_values.flatten(1, 2)[:, :, None].expand(-1, -1, query.shape[1], -1, -1)
+    seen = keys_values.shape[3] - count
     if not seen:
         result = scaled_dot_product_attention(query, keys, values, is_causal=True, scale=scale)
     else:
