@@ -5,6 +5,8 @@ What makes a decode step slow on a CPU, and what is done about it (measured with
 - a step reads all weights once: held as float16 (`weights="float16"`) that takes half the time;
 - the prompt is the same in every row: its blocks up to the first steered layer run for one row, and adding the rows'
   vectors there makes several rows of it (4 and 8 columns: the whole answer 15 % sooner, its first text twice as soon);
+- where another program keeps a core busy, operations on all cores wait for it: a step takes one core or all, whichever
+  was faster of late;
 - what is left between the products is less where the step is written out, which is done for models built like Llama.
 
 What is faster than transformers' own forward is compared with it before use (see `checks`). If it fails later, it is
@@ -16,6 +18,8 @@ import threading
 import weakref
 from collections.abc import Callable
 from typing import TypeVar
+
+import torch
 
 from steering.errors import SteeringError
 from steering.generation.engine.checks import (
@@ -32,6 +36,7 @@ from steering.generation.engine.llama.model import UnsuitableModel
 from steering.generation.engine.protocol import DecodingEngine
 from steering.generation.transformers_engine import TransformersEngine
 from steering.models.loading import LanguageModel
+from steering.runtime.cpu_threads import StepCores, on_one_core
 
 logger = logging.getLogger(__name__)
 
@@ -60,6 +65,7 @@ class Decoder:
         self.plain = plain or TransformersEngine(model.network, model.blocks_path, "transformers' forward")
         self.engine: DecodingEngine = self.plain
         self.kl, self.why_full = 0.0, ""
+        self._step_cores = StepCores()
         if plain is None:
             self.plain.shares_prompt = finds_same_logits(self.plain, self.hidden_size)
         if weights == "float16":
@@ -80,6 +86,17 @@ class Decoder:
                 self.kl, self.why_full = 0.0, f"decoding with float16 weights failed ({type(error).__name__})"
                 self.engine = self.plain
             return work(self.plain)
+
+    def run_step(self, step: Callable[[DecodingEngine], Result]) -> Result:
+        """Run a decode step as `run` does, on a number of cores that is good for it.
+
+        The model's own weights take one core: two are no faster, and would round differently from step to step.
+        """
+        if self.device.type != "cpu" or torch.get_num_threads() == 1:
+            return self.run(step)
+        if self.engine is self.plain:
+            return on_one_core(lambda: self.run(step))
+        return self._step_cores.run(lambda: self.run(step))
 
     def supports_ragged_batch(self) -> bool:
         """Tell whether rows of different prompts can be decoded as one batch; tried out when first asked."""
