@@ -104,7 +104,7 @@ class SettingsStep:
                 0.2,
                 step=0.05,
                 label="Held-out share",
-                info="of the pairs, kept aside to measure with",
+                info="of the pairs, set aside to measure with",
                 elem_id="holdout",
             )
             self.seed = SettingControl(

@@ -151,7 +151,7 @@ class BiPOConfig(MethodConfig):
         return min(steps, self.max_steps or steps)
 
     def measure_every(self, pairs: int) -> int:
-        """Steps from one measurement of the held-out pairs to the next: an epoch, or a third of a short run."""
+        """Return the steps between measurements of the held-out pairs: an epoch, or a third of a short run."""
         return max(1, min(self.steps_per_epoch(pairs), self.steps(pairs) // 3))
 
     def horizon(self, pairs: int) -> int:
