@@ -25,6 +25,8 @@ Layers = int | tuple[int, ...] | Literal["sweep"] | None
 MAX_SEED = 2**63 - 1
 """What `torch.Generator.manual_seed` takes at most (a signed 64-bit number)."""
 
+WHERE_GROUP = "Where it steers"
+"""Heading on the page for settings that say at which layers and positions the vector acts."""
 RUN_GROUP = "The run as a whole"
 """Heading on the page for what every method has, such as the seed."""
 

@@ -101,7 +101,7 @@ def test_a_stop_after_going_on_keeps_what_there_is(tiny, pairs, file):
 
 def test_it_is_written_every_few_seconds_and_gone_at_the_end(tiny, pairs, file, monkeypatch):
     writes = []
-    monkeypatch.setattr(checkpoints, "write_whole", lambda path, data: writes.append(len(data)))
+    monkeypatch.setattr(checkpoints, "write_atomically", lambda path, data: writes.append(len(data)))
     list(run(tiny, pairs, file))
     assert writes == []  # shorter than the interval
     monkeypatch.setattr(checkpoints, "EVERY", 0.0)
