@@ -145,11 +145,16 @@ class AppState:
         return precision_report(self.model, "float16")
 
     def decoding_summary(self) -> str:
-        """Say in a few words how answers are decoded; waits for the decoder if it is still being made."""
+        """Say with which weights answers are decoded; waits for the decoder if it is still being made.
+
+        The log says which engine decodes: that is nothing that a visitor could use.
+        """
         try:
-            return self.precision().way
+            return "full-precision weights" if self.precision().why_full else "float16 weights"
         except Exception:  # an architecture may fail in any way; what a visitor asks for then says how
-            logger.warning("the decoder could not be made, so the page does not say which way decodes", exc_info=True)
+            logger.warning(
+                "the decoder could not be made, so the page does not say which weights decode", exc_info=True
+            )
             return ""
 
     def _once(self, kind: Callable[..., Made], weights: str) -> Made:

@@ -35,8 +35,10 @@ class BiPOConfig(MethodConfig):
 
     Several layers get a vector each. `SWEEP` as layer finds the best one on the held-out pairs first.
 
-    Three settings need more words than the page has room for:
+    Some settings need more words than the page has room for:
 
+    - `signs`: the direction d of a step is drawn by lot (`drawn`, equation 3 of the paper), or each step averages the
+      losses of both (`both`), or it is always +1 (`plus`), as in plain DPO.
     - `length_weight`: an answer's log-probability is divided by its number of tokens to this power. 0 sums over the
       tokens, as the paper does; 1 averages over them (SimPO, arXiv 2405.14734, where beta is 2 to 2.5).
     - `learning_rate`: peak of AdamW's schedule; the paper's 5e-4 suits its thousands of steps. Of several layers it is
@@ -54,8 +56,7 @@ class BiPOConfig(MethodConfig):
     signs: Literal["drawn", "both", "plus"] = setting(
         "drawn",
         label="Direction of a step",
-        help="drawn by lot for each step as in the paper, both in every step (steadier, twice the work), or plus only "
-        "(as plain DPO does; the opposite direction may then do nothing)",
+        help="both is steadier and takes twice as long; with +1 only, the opposite direction may do nothing",
         group=PAIR,
         choice_labels={"drawn": "drawn by lot, as in the paper", "both": "both in every step", "plus": "+1 only"},
     )
@@ -70,7 +71,7 @@ class BiPOConfig(MethodConfig):
     beta: float = setting(
         0.1,
         label="Beta",
-        help="how sharply the loss saturates (DPO's beta): larger, and a pair sooner counts as learned",
+        help="the larger, the sooner a pair counts as learned (DPO's beta)",
         unit="per nat",
         group=PAIR,
         gt=0,
