@@ -6,6 +6,7 @@ on success and 2 for bad usage or bad input, said in one line on stderr.
 
 import argparse
 import contextlib
+import io
 import json
 import os
 import re
@@ -43,8 +44,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not sys.warnoptions:  # what libraries warn programmers of; `python -W default` shows it
         warnings.simplefilter("ignore")
     for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(AttributeError):  # a stand-in for a real stream
-            stream.reconfigure(errors="backslashreplace")  # a terminal that knows no emoji still gets the rest
+        if isinstance(stream, io.TextIOWrapper):  # a program that calls `main` may have put another stream there
+            stream.reconfigure(errors="backslashreplace")  # a terminal that cannot print a character gets its code
     try:
         with logging_to_stderr():  # a training method of another package may not load
             options = build_parser().parse_args(arguments)
@@ -75,7 +76,7 @@ def _fail(message: str, status: int = 2) -> int:
 
 
 def _without_nan(answer: dict[str, Any]) -> dict[str, Any]:
-    """The same with null for NaN and the infinities, for which JSON has no number."""
+    """Replace NaN and the infinities, for which JSON has no number, by null."""
     return json.loads(json.dumps(answer), parse_constant=lambda word: None)
 
 

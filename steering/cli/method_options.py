@@ -34,7 +34,7 @@ def add_method_options(train: argparse.ArgumentParser) -> None:
 
 
 def chosen_config(options: argparse.Namespace) -> tuple[Method, dict[str, Any], MethodConfig]:
-    """What was chosen: the method, its settings (those of the effort, single ones winning), and both as its config.
+    """Return the method, its settings (those of the effort, overridden by single options) and the config they make.
 
     Raises SteeringError, one sentence, for what the method does not know or take.
     """

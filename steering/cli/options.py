@@ -18,7 +18,7 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
 
 
 def model_options(options: argparse.Namespace, device: str | None = None) -> dict[str, Any]:
-    """The arguments of `load_model`; `device` is where the model goes if the options do not say."""
+    """Return the arguments of `load_model`; `device` is where the model goes if the options do not say."""
     where = options.device or (None if options.device_map else device)
     names = ("dtype", "device_map", "quantization")
     return {"source": options.model, "device": where, **{name: getattr(options, name) for name in names}}

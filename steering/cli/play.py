@@ -6,6 +6,9 @@ from typing import Any
 from steering.cli.options import add_verbose, model_options
 from steering.errors import SteeringError
 
+PORT_TAKEN = "empty port"
+"""Words in gradio's OSError for a port, or a range of ports, that is occupied (gradio/http_server.py, 6.31)."""
+
 
 def add_options(play: argparse.ArgumentParser) -> None:
     """Add the command's own options."""
@@ -21,8 +24,11 @@ def run(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
 
     try:
         launch(load_model(**model_options(options)), port=options.port, share=options.share)
-    except OSError as error:  # gradio's word for a port that is taken
-        raise SteeringError(f"The playground cannot be opened: {error}; give a free one with --port.") from error
+    except OSError as error:
+        if PORT_TAKEN not in str(error):
+            raise SteeringError(f"The playground cannot be opened: {error}.") from error
+        taken = f"Port {options.port} is" if options.port else "All ports that were tried are"
+        raise SteeringError(f"{taken} taken; give a free one with --port.") from error
     return {}, ""
 
 

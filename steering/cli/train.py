@@ -45,7 +45,7 @@ def add_options(train: argparse.ArgumentParser) -> None:
     train.add_argument("--name", metavar="N", help="default: the output file's name")
     train.add_argument("--behavior", metavar="B", default="", help="what the vector moves, in a few words")
     add_columns(train)
-    train.add_argument("--fresh", action="store_true", help="begin anew, even where a checkpoint of this run is there")
+    train.add_argument("--fresh", action="store_true", help="start from scratch, even where this run has a checkpoint")
     train.add_argument("--report-to", metavar="LIST", default="", help="trackers: trackio, tensorboard, wandb, ...")
     add_verbose(train)
     held_out = train.add_mutually_exclusive_group()
@@ -240,7 +240,7 @@ class _NewNotes:
         self._shown = ""
 
     def of(self, note: str) -> str:
-        """The part of the note that is new."""
+        """Return the part of the note that is new."""
         new = note.removeprefix(self._shown).strip()
         self._shown = note or self._shown
         return new

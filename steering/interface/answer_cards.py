@@ -158,7 +158,7 @@ def is_card(card: Any) -> bool:
 
 
 def history(turns: Sequence[dict[str, Any]], id: str) -> Conversation:
-    """The conversation of one column: the user's turns and the column's own answers.
+    """Return the conversation of one column: the user's turns and the column's own answers.
 
     Where the column was not there yet, the setting's answer stands in, then the baseline's, then any.
     """

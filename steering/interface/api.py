@@ -19,16 +19,6 @@ from steering.models.chat_template import DEFAULT_SYSTEM_PROMPT
 def document(app: AppState) -> None:
     """Offer the endpoints, and the same as tools of the Model Context Protocol."""
 
-    def settings_of(columns: list[dict[str, float]]) -> list[Setting]:
-        if not isinstance(columns, list) or not 1 <= len(columns) <= MAX_COLUMNS:
-            raise SteeringError(f"Give 1 to {MAX_COLUMNS} columns, each a mapping of vector names to multipliers.")
-        return [setting_of(column) for column in columns]
-
-    def setting_of(column: dict[str, float]) -> Setting:
-        if not isinstance(column, dict):
-            raise SteeringError("A setting is a mapping of vector names to multipliers, such as {'cheerful': 1.5}.")
-        return {app.library.get(str(name), files=False): m for name, m in column.items()}
-
     def generate(
         prompt: str,
         columns: list[dict[str, float]],
@@ -64,8 +54,8 @@ def document(app: AppState) -> None:
             )
             server = app.decode_server(weights)
             answers: list[Column] = []
-            for news in server.stream(prompt, settings_of(columns), system=system, sampling=sampling):
-                answers = answers if isinstance(news, int) else news
+            for update in server.stream(prompt, _settings(app, columns), system=system, sampling=sampling):
+                answers = answers if isinstance(update, int) else update  # a number is the place in the queue
         return [
             {"setting": column, "text": answer.text, "tokens": answer.tokens}
             for column, answer in zip(columns, answers, strict=True)
@@ -87,9 +77,9 @@ def document(app: AppState) -> None:
         with plain_errors():
             _check(prompt=prompt, system=system)
             top = max(1, min(_whole(top, "top"), 100))
-            found = app.preview("float16").next_token(prompt, setting_of(setting), system=system, top=top)
-        lists = {"baseline": found.baseline, "steered": found.steered}
-        return {"kl": found.kl, **{name: [vars(chance) for chance in chances] for name, chances in lists.items()}}
+            result = app.preview("float16").next_token(prompt, _setting(app, setting), system=system, top=top)
+        lists = {"baseline": result.baseline, "steered": result.steered}
+        return {"kl": result.kl, **{name: [vars(chance) for chance in chances] for name, chances in lists.items()}}
 
     def list_vectors() -> list[dict[str, Any]]:
         """List the steering vectors on the shelf that fit the model.
@@ -149,6 +139,18 @@ def document(app: AppState) -> None:
     gr.api(list_vectors, api_name="list_vectors")
     gr.api(list_methods, api_name="list_methods")
     gr.api(train, api_name="train", concurrency_id="train", concurrency_limit=1)
+
+
+def _settings(app: AppState, columns: list[dict[str, float]]) -> list[Setting]:
+    if not isinstance(columns, list) or not 1 <= len(columns) <= MAX_COLUMNS:
+        raise SteeringError(f"Give 1 to {MAX_COLUMNS} columns, each a mapping of vector names to multipliers.")
+    return [_setting(app, column) for column in columns]
+
+
+def _setting(app: AppState, column: dict[str, float]) -> Setting:
+    if not isinstance(column, dict):
+        raise SteeringError("A setting is a mapping of vector names to multipliers, such as {'cheerful': 1.5}.")
+    return {app.library.get(str(name), files=False): multiplier for name, multiplier in column.items()}
 
 
 def _check(**texts: str) -> None:

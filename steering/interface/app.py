@@ -98,7 +98,7 @@ def launch_options() -> dict[str, object]:
 
 
 def _masthead(model: LanguageModel, decoding: str = "") -> str:
-    """The title and the model line: which model, on what, and, once it is known, which way decodes."""
+    """Return the title and the model line: model, device and, once it is known, which weights decode."""
     device = f"CPU, {torch.get_num_threads()} threads" if model.device.type == "cpu" else str(model.device).upper()
     line = " · ".join(filter(None, [device, decoding]))
     return (

@@ -120,7 +120,7 @@ class AppState:
     training_runs: Runs = field(default_factory=Runs)
     training: threading.Lock = field(default_factory=threading.Lock)
     training_status: TrainingStatus | None = None
-    _made: dict[tuple[type, str], Any] = field(default_factory=dict)
+    _made: dict[tuple[Callable[..., Any], str], Any] = field(default_factory=dict)
     _making: threading.Lock = field(default_factory=threading.Lock)
 
     @property
@@ -129,11 +129,11 @@ class AppState:
         return f" ({self.training_status.words()})" if self.training_status else ""
 
     def decode_server(self, weights: str) -> DecodeServer:
-        """What decodes for all visitors; made when first asked for."""
+        """Return the decode server that all visitors share; it is made at the first call."""
         return self._once(DecodeServer, weights)
 
     def preview(self, weights: str) -> Preview:
-        """What tells next words; made when first asked for."""
+        """Return what computes next-token probabilities for all visitors; it is made at the first call."""
         return self._once(Preview, weights)
 
     def warm_up(self) -> None:
@@ -141,11 +141,11 @@ class AppState:
         threading.Thread(target=lambda: (self.decode_server("float16"), self.preview("float16")), daemon=True).start()
 
     def precision(self) -> PrecisionReport:
-        """What float16 weights cost, or why they are not in use, and which way answers are decoded."""
+        """Report what float16 weights cost, or why they are not in use, and how answers are decoded."""
         return precision_report(self.model, "float16")
 
     def decoding_summary(self) -> str:
-        """Which way answers are decoded, in a few words; waits for the decoder if it is still being made."""
+        """Say which way answers are decoded, in a few words; waits for the decoder if it is still being made."""
         try:
             return self.precision().summary
         except Exception:  # an architecture may fail in any way; what a visitor asks for then says how

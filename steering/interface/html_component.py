@@ -27,7 +27,7 @@ def page_function(name: str) -> str:
 
 
 def page_head() -> str:
-    """The scripts that belong into the page's head, as HTML."""
+    """Return the scripts of the page's head, as HTML."""
     return f"<script>\n{_source(*HEAD_SCRIPTS)}</script>"
 
 

@@ -87,11 +87,11 @@ class Checkpoint:
             return None, ""
         try:
             state = state_class.from_bytes(read_limited(self.path, MAX_FILE_BYTES), self.key, hidden_size)
-        except Exception as error:  # a damaged file fails in many ways
+        except Exception as error:  # noqa: BLE001 - a damaged file fails in many ways
             logger.info("%s cannot be read: %r", self.path, error)  # the sentence below warns the user
-            return None, f"The checkpoint {self.path.name} is damaged, so the training begins anew."
+            return None, f"The checkpoint {self.path.name} is damaged, so the training starts from scratch."
         if state is None:
-            return None, f"The checkpoint {self.path.name} is of another run, so the training begins anew."
+            return None, f"The checkpoint {self.path.name} is of another run, so the training starts from scratch."
         return state, ""
 
     @property
@@ -105,7 +105,7 @@ class Checkpoint:
         try:
             write_atomically(self.path, state.to_bytes(self.key))
         except SteeringError as error:
-            self.problem = f"No checkpoint could be kept: {error}"
+            self.problem = f"No checkpoint could be written: {error}"
             logger.info("%s", self.problem)  # every report of the run repeats it to the user
         else:
             self.problem = ""

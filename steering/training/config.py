@@ -25,6 +25,8 @@ Layers = int | tuple[int, ...] | Literal["sweep"] | None
 MAX_SEED = 2**63 - 1
 """What `torch.Generator.manual_seed` takes at most (a signed 64-bit number)."""
 
+WHERE_GROUP = "Where it steers"
+"""Heading on the page for settings that say at which layers and positions the vector acts."""
 RUN_GROUP = "The run as a whole"
 """Heading on the page for what every method has, such as the seed."""
 
@@ -129,7 +131,7 @@ def steered_layers(model: HasLayers, asked: int | Sequence[int] | Literal["sweep
 
     Raises SteeringError for one that the model does not have.
     """
-    if asked is None or asked == SWEEP:
+    if asked is None or isinstance(asked, str):
         return [model.num_layers // 2]
     several = [asked] if isinstance(asked, int) else asked
     if not several:
@@ -138,7 +140,7 @@ def steered_layers(model: HasLayers, asked: int | Sequence[int] | Literal["sweep
 
 
 def one_or_all(values: Sequence[Any]) -> Any:
-    """The value where there is one layer, all of them where there are several: how files and answers show it.
+    """Return the only value of one layer, or all values of several: how files and answers show them.
 
     >>> one_or_all((14,)), one_or_all((10, 14))
     (14, (10, 14))

@@ -166,7 +166,7 @@ def training_run(
         should_stop: once True, training ends with the best vector so far.
         checkpoint: file for the run's state (see `default_checkpoint`). If it is there, the run goes on from it, to the
             vector that it would have reached without the interruption; a finished run deletes it.
-        fresh: begin anew even so.
+        fresh: start from scratch even if the file is there.
         processes: those that train this vector together; each must make the same call.
         settings: the method's, such as layer=14.
 

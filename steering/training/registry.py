@@ -111,7 +111,7 @@ class Method:
         return self.config_class.checked(self.name, settings)
 
     def preset_settings(self, effort: str | None) -> dict[str, Any]:
-        """Settings of the preset of this name, none for None; SteeringError for a name that it does not have."""
+        """Return the settings of the preset of this name, none for None; SteeringError for an unknown name."""
         if effort is None:
             return {}
         if effort not in self.presets:
@@ -148,7 +148,7 @@ def methods() -> dict[str, Method]:
 
 
 def method_named(name: str) -> Method:
-    """The method of this name; SteeringError, naming those that there are, for another."""
+    """Return the method of this name; SteeringError, naming those that there are, for another."""
     known = methods()
     if name not in known:
         raise SteeringError(f"There is no method {name!r}; choose one of: {', '.join(known)}.")

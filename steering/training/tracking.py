@@ -87,7 +87,7 @@ def _print_to_stderr() -> None:
 
 
 def _figures(progress: Progress) -> dict[str, float]:
-    """What a report of a step says in numbers; a method without a loss has no margin either."""
+    """Return the numbers of a step's report; a method without a loss has no margin either."""
     measured = {"loss": progress.loss, "margin": progress.margin, "norm": progress.norm, "epoch": progress.epoch}
     figures = {name: value for name, value in measured.items() if value is not None}
     if progress.held_out and progress.held_out_loss is not None:

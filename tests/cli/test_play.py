@@ -1,5 +1,6 @@
 """`steering play`."""
 
+import socket
 import sys
 from types import SimpleNamespace
 from typing import Any
@@ -17,9 +18,21 @@ def test_play_opens_the_page(steering, monkeypatch):
     assert heard == [("m", "bfloat16", {"port": 7861, "share": True}), (None, None, {"port": None, "share": False})]
 
 
-def test_a_port_that_is_taken(steering, monkeypatch):
+def test_a_port_that_is_taken(steering, model_folder):
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        done = steering("play", "--model", model_folder, "--port", port)
+    done.assert_refused(f"Port {port} is taken; give a free one with --port")
+
+
+def test_another_error_of_the_system_does_not_blame_the_port(steering, monkeypatch):
     def launch(model: object, **options: object) -> None:
-        raise OSError("Cannot find empty port in range: 7860-7860")
+        raise FileNotFoundError(2, "No such file or directory", "app.css")
 
     monkeypatch.setitem(sys.modules, "steering.interface", SimpleNamespace(launch=launch))
-    steering("play").assert_refused("Cannot find empty port in range: 7860-7860; give a free one with --port")
+    monkeypatch.setattr("steering.models.loading.load_model", lambda **options: options)
+    done = steering("play")
+    done.assert_refused("The playground cannot be opened: .* No such file or directory: 'app.css'")
+    assert "port" not in done.err

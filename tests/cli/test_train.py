@@ -135,7 +135,7 @@ def test_effort_is_a_bundle_and_single_options_win(steering, model_folder, pairs
 
 
 def test_a_stopped_training_goes_on(steering, model_folder, pairs_file, tmp_path, monkeypatch):
-    """Stopped by Ctrl-C after 3 steps, the same command goes on; with --fresh it begins anew."""
+    """Stopped by Ctrl-C after 3 steps, the same command goes on; with --fresh it starts from scratch."""
     real, output = cli_output.Bar.show, tmp_path / "mine.safetensors"
     train = ("train", pairs_file, "--model", model_folder, "--epochs", 4, "--json", "--output", output)
 
@@ -146,13 +146,13 @@ def test_a_stopped_training_goes_on(steering, model_folder, pairs_file, tmp_path
             signal.raise_signal(signal.SIGINT)
 
     wanted = steering(*train).answer
-    for options, told, steps in (((), "Going on after step 3", 8), (("--fresh",), "none dropped.\n", 8)):
+    for options, note, steps in (((), "Going on after step 3", 8), (("--fresh",), "none dropped.\n", 8)):
         pressed: list[bool] = []
         with monkeypatch.context() as patch:
             patch.setattr(cli_output.Bar, "show", show)
             assert json.loads(steering(*train).out)["steps"] == 3
         done = steering(*train, *options)
-        assert told in done.err and ("Going on" in done.err) == (not options)
+        assert note in done.err and ("Going on" in done.err) == (not options)
         assert done.answer["steps"] == steps and done.answer["norm"] == pytest.approx(wanted["norm"], rel=1e-5)
     assert "Going on" not in steering(*train).err  # a finished run has left no checkpoint
 
@@ -237,7 +237,7 @@ def test_an_effort_gives_way_to_the_middle_layer(steering, model_folder, pairs_f
     assert done.status == 0 and "Looking for the layer" not in done.err
 
 
-def test_a_vector_is_kept_if_measuring_it_fails(
+def test_a_vector_is_saved_even_if_measuring_it_fails(
     steering, example_method, model_folder, pairs_file, tmp_path, monkeypatch
 ):
     def interrupted(*arguments: object, **options: object) -> None:

@@ -99,8 +99,8 @@ def test_a_vector_is_trained_shelved_and_used(small) -> None:
     client = Client(address, verbose=False)
     job = client.submit(pairs=PAIRS, name="Taker", behavior="takes things", api_name="/train")
     *progress, done = job.result() and job.outputs()
-    assert [told["step"] for told in progress] == list(range(1, len(progress) + 1))
-    assert progress[0]["steps"] == done["steps"] and all(told["loss"] > 0 for told in progress)
+    assert [report["step"] for report in progress] == list(range(1, len(progress) + 1))
+    assert progress[0]["steps"] == done["steps"] and all(report["loss"] > 0 for report in progress)
     vector = shelf.get(done["vector"])
     assert (vector.name, vector.behavior, vector.layers[0]) == ("Taker", "takes things", done["layer"])
     training, held_out = Pairs.of(PreferencePair(**pair) for pair in PAIRS).split(0.2, 0)
@@ -152,7 +152,7 @@ def test_any_method_trains_with_any_settings(small, arguments: dict, method: dic
     address, _, shelf = small
     job = Client(address, verbose=False).submit(pairs=PAIRS, name="Any", **arguments, api_name="/train")
     *progress, done = job.result() and job.outputs()
-    assert progress and all(told["seconds_left"] >= 0 for told in progress)
+    assert progress and all(report["seconds_left"] >= 0 for report in progress)
     vector = shelf.get(done["vector"])
     wanted = {"name": arguments.get("method", "bipo"), **method}
     assert wanted.items() <= vector.method.items() and done["layer"] == method["layer"]
@@ -163,11 +163,11 @@ def test_a_preview_is_the_librarys(small) -> None:
     address, model, shelf = small
     direction = torch.randn(32, generator=torch.Generator().manual_seed(0))
     slug = shelf.add(SteeringVector({1: direction}, name="one")).slug
-    told = Client(address, verbose=False).predict(prompt="Hi", setting={slug: 2.0}, top=3, api_name="/preview")
+    answer = Client(address, verbose=False).predict(prompt="Hi", setting={slug: 2.0}, top=3, api_name="/preview")
     expected = Preview(model).next_token("Hi", {shelf.get(slug): 2.0}, top=3)
-    assert told["kl"] == pytest.approx(expected.kl, rel=1e-3)
-    assert [chance["text"] for chance in told["steered"]] == [chance.text for chance in expected.steered]
-    assert told["steered"][0]["steered"] == pytest.approx(expected.steered[0].steered, rel=1e-3)
+    assert answer["kl"] == pytest.approx(expected.kl, rel=1e-3)
+    assert [chance["text"] for chance in answer["steered"]] == [chance.text for chance in expected.steered]
+    assert answer["steered"][0]["steered"] == pytest.approx(expected.steered[0].steered, rel=1e-3)
 
 
 @pytest.mark.parametrize(

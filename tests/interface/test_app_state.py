@@ -1,4 +1,6 @@
-"""What the tabs share: runs in the browser's order, the way that decodes."""
+"""What the tabs share: runs in the browser's order, the weights that decode."""
+
+from dataclasses import replace
 
 import pytest
 
@@ -24,12 +26,20 @@ def test_a_newer_run_ends_the_one_before_and_stop_ends_the_latest():
     assert not runs.begin(None).over()
 
 
-def test_the_page_says_which_way_decodes(app):
-    assert app.decoding_summary() in {
-        "fast decoding, float16 weights",
-        "plain decoding, float16 weights",
-        "plain decoding, full-precision weights",
-    }
+@pytest.mark.parametrize(
+    ("way", "summary"),
+    [
+        ("written-out Llama step, float16", "fast decoding, float16 weights"),
+        ("transformers' forward, float16 weights", "plain decoding, float16 weights"),
+        ("transformers' forward", "plain decoding, full-precision weights"),
+    ],
+)
+def test_the_page_says_which_way_decodes(way, summary, app):
+    class Reported(AppState):
+        def precision(self):
+            return replace(super().precision(), way=way)
+
+    assert Reported(app.model, app.library).decoding_summary() == summary
 
 
 def test_a_decoder_that_cannot_be_made_is_logged(app, caplog):

@@ -39,7 +39,7 @@ def same(one: SteeringVector, other: SteeringVector) -> None:
 
 @pytest.fixture
 def file(tmp_path) -> Path:
-    return tmp_path / "kept" / "run.safetensors"
+    return tmp_path / "checkpoints of a run" / "run.safetensors"
 
 
 # Ways to end ----------------------------------------------------------------------------------------------------------
@@ -101,7 +101,7 @@ def test_a_stop_after_going_on_keeps_what_there_is(tiny, pairs, file):
 
 def test_it_is_written_every_few_seconds_and_gone_at_the_end(tiny, pairs, file, monkeypatch):
     writes = []
-    monkeypatch.setattr(checkpoints, "write_whole", lambda path, data: writes.append(len(data)))
+    monkeypatch.setattr(checkpoints, "write_atomically", lambda path, data: writes.append(len(data)))
     list(run(tiny, pairs, file))
     assert writes == []  # shorter than the interval
     monkeypatch.setattr(checkpoints, "EVERY", 0.0)
@@ -121,7 +121,7 @@ def test_a_full_disk_does_not_end_the_training(tiny, pairs, tmp_path, monkeypatc
     monkeypatch.setattr(checkpoints, "EVERY", 0.0)
     (tmp_path / "a file").touch()
     *reports, done = run(tiny, pairs, tmp_path / "a file" / "run.safetensors")
-    assert "No checkpoint could be kept" in reports[-1].note and done.step == 18
+    assert "No checkpoint could be written" in reports[-1].note and done.step == 18
 
 
 def test_only_the_newest_few_stay(tiny, pairs, monkeypatch):
@@ -166,7 +166,7 @@ def interrupted(tiny, pairs, file, **options) -> bytes:
     return file.read_bytes()
 
 
-def test_fresh_begins_anew(tiny, pairs, file):
+def test_fresh_starts_from_scratch(tiny, pairs, file):
     interrupted(tiny, pairs, file)
     first, *_, done = run(tiny, pairs, file, fresh=True)
     assert first.step == 0 and first.note == "" and done.step == 18
@@ -210,7 +210,7 @@ def test_a_damaged_checkpoint_is_left_aside(damage, tiny, pairs, file):
     file.parent.mkdir(exist_ok=True)
     file.write_bytes(damage(interrupted(tiny, pairs, file)))
     first, *_, done = run(tiny, pairs, file)
-    assert first.step == 0 and "is damaged, so the training begins anew" in first.note and done.step == 18
+    assert first.step == 0 and "is damaged, so the training starts from scratch" in first.note and done.step == 18
 
 
 # Killed ---------------------------------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ that dragging that slider flips through whole answers without a request to the s
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -58,7 +58,7 @@ class ColumnSpec:
 
 def answer(
     app: AppState, panel: SliderPanel, controls: Controls, answers_value: Any, run: Run, *, fresh: bool
-) -> Iterator[dict[str, Any]]:
+) -> Generator[dict[str, Any], None, None]:
     """Yield values of the columns panel, the first at once, until all answers are there.
 
     Args:
@@ -147,7 +147,7 @@ class _PanelWriter:
         self.value = message(turns=turns, asked=controls.prompt, marks=controls.marks, key=self.key, run=run_of)
 
     def cached_cards(self, answers_value: Any) -> dict[str, Card]:
-        """The finished cards that the browser has of this prompt and sampling, by `_card_key`."""
+        """Return the finished cards that the browser has of this prompt and sampling, by `_card_key`."""
         if not isinstance(answers_value, dict) or answers_value.get("key") != self.key:
             return {}
         strip = answers_value.get("strip")
@@ -189,7 +189,7 @@ class _PanelWriter:
     def _with_columns(
         self, ready: dict[str, Card], decoded: dict[str, Column], *, stopped: bool = False
     ) -> dict[str, Any]:
-        """The panel's value with a card for each column, cached or decoded so far, both by the columns' ids."""
+        """Return the panel's value with a card for each column, cached or decoded so far, both by the columns' ids."""
         baseline = next((decoded[c.id] for c in self.specs if not c.multipliers and c.id in decoded), None)
         cards = []
         for spec in self.specs:
@@ -240,7 +240,7 @@ class _PanelWriter:
         return self.value
 
     def _warn_with_last_sound(self, strip: _Strip, stops: list[Card]) -> list[Card]:
-        """The stops, and in `value` the columns, with how far the vector goes before the text breaks down."""
+        """Write into the stops, and into the columns of `value`, up to which multiplier the text stays sound."""
         judged = {stop["multiplier"]: Fluency(0, 0, 0, str(stop["broken"])) for stop in stops if stop["done"]}
 
         def warned(old: Card, multiplier: float) -> Card:
@@ -268,7 +268,7 @@ class _PanelWriter:
         )
 
     def _card_key(self, id: str, multipliers: Multipliers) -> str:
-        """What makes an answer what it is: its multipliers, and in a conversation the column whose history it has."""
+        """Return the key of an answer: its multipliers, and in a conversation the column whose history it has."""
         return json.dumps([sorted(multipliers.items()), id if self.turns else ""])
 
     def _strip_key(self, strip: _Strip) -> str:

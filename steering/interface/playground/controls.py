@@ -177,7 +177,7 @@ def _checked_text(name: str, spec: ControlSpec, value: Any) -> str:
 
 
 def component(name: str, **options: Any) -> Any:
-    """The gradio component of a control; `options` go before what its declaration says."""
+    """Make the gradio component of a control; `options` override its declaration."""
     spec, default = SPECS[name], getattr(Controls, name)
     common = {"value": default, "label": spec.label, "elem_id": name.replace("_", "-")} | options
     if not spec.choices and spec.hint:
@@ -194,7 +194,7 @@ def component(name: str, **options: Any) -> Any:
 
 
 def sampling_controls(app: AppState) -> dict[str, Any]:
-    """The components of the folded panel, by name: system prompt, sampling, and which weights decode."""
+    """Lay out the folded panel: system prompt, sampling, and which weights decode; return its components by name."""
     chat = app.model.prompts.chat
     options = {} if chat else {"info": "Not used: this model has no chat template, it continues plain text."}
     made = {"system": component("system", **options)}
@@ -206,7 +206,7 @@ def sampling_controls(app: AppState) -> dict[str, Any]:
 
 
 def weights_in_use(app: AppState, full: bool) -> tuple[gr.Accordion, gr.Checkbox]:
-    """The panel's title, which says which weights decode, and the switch with what it costs to leave it off."""
+    """Return the panel with a title that names the weights in use, and their switch with what leaving it off costs."""
     report = app.precision()
     if report.why_full:
         info = f"In use in any case: {report.why_full}."

@@ -59,6 +59,6 @@ WITHOUT_VECTORS = Example("", "What should I do this weekend?", {}, "")
 
 
 def examples_for(app: AppState) -> list[Example]:
-    """The examples whose vectors are on the shelf and fit the model."""
+    """List the examples whose vectors are on the shelf and fit the model."""
     slugs = {entry.slug for entry in fitting(app)}
     return [example for example in EXAMPLES if set(example.multipliers) <= slugs]

@@ -59,7 +59,7 @@ def _answer(app: AppState, request: Any) -> dict[str, Any]:
 
 
 def _bars(result: NextToken) -> list[dict[str, Any]]:
-    """The tokens most probable in either model. In the untouched model's order, so that bars do not jump about."""
+    """Return the tokens most probable in either model, in the untouched model's order so that bars stay in place."""
     either = {chance.text: chance for chance in (*result.baseline, *result.steered)}
     most = sorted(either.values(), key=lambda chance: -max(chance.untouched, chance.steered))[:MOST_BARS]
     return [
@@ -69,7 +69,10 @@ def _bars(result: NextToken) -> list[dict[str, Any]]:
 
 
 def forecast(result: NextToken) -> str:
-    """Say where the setting pushes the first word: `“Oh” rises from 1 % to 34 %, “I” falls from 62 % to 14 %.`"""
+    """Say which first words the setting moves most.
+
+    Such as: `The first word moves far: “Oh” rises from 1 % to 34 %, “I” falls from 62 % to 14 %.`
+    """
     either = {chance.text: chance for chance in (*result.baseline, *result.steered)}.values()
     if result.kl < HARDLY:
         return "This setting hardly moves the first word."

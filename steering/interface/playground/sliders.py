@@ -121,7 +121,7 @@ def names_of(entries: Sequence[Entry]) -> dict[str, str]:
 
 
 def fitting(app: AppState) -> list[Entry]:
-    """The vectors on the shelf that fit the page's model."""
+    """List the vectors on the shelf that fit the page's model."""
     return app.library.fitting(app.model.hidden_size, app.model.num_layers)
 
 

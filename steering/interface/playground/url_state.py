@@ -47,7 +47,7 @@ class UrlState:
     controls: dict[str, str | float] = field(default_factory=dict)
 
     def over(self, usual: Controls) -> Controls:
-        """The usual controls, with what the address says in their place."""
+        """Return the usual controls, those that the address sets replaced."""
         changed: dict[str, Any] = {}
         for name, value in self.controls.items():
             default, choices = getattr(Controls, name), [choice for _, choice in SPECS[name].choices]

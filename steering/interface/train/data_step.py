@@ -148,7 +148,7 @@ def _failure(reason: str, pairs: Pairs | None) -> Update:
 
 
 def _report(pairs: Pairs) -> str:
-    """What was read, and what of it the table cannot show."""
+    """Say what was read, and what of it the table cannot show."""
     longer = sum(bool(pair.before) for pair in pairs)
     if not longer:
         return html.report(pairs.report)

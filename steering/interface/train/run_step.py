@@ -20,6 +20,7 @@ from steering.interface import html
 from steering.interface.answer_cards import cards, message, throttled
 from steering.interface.app_state import AppState, Run, TrainingStatus
 from steering.interface.playground.answers import waiting
+from steering.interface.playground.controls import DEFAULT_REPETITION_PENALTY, SWEEP_MULTIPLIERS
 from steering.interface.train.save_step import UnsavedRun
 from steering.interface.train.setting_control import Values
 from steering.interface.train.settings_step import SettingsStep
@@ -30,12 +31,11 @@ from steering.training.progress import Progress
 from steering.training.registry import Method
 from steering.vectors.vector import SteeringVector
 
-SAMPLE_MULTIPLIERS = (-2.0, -1.0, 0.0, 1.0, 2.0)
 SAMPLE_KINDS = ("opposite", "opposite", "baseline", "setting", "setting")
-"""Kinds of the sample columns, which colour them (see `answer_cards.card`)."""
+"""Kinds of the sample columns, one for each of SWEEP_MULTIPLIERS, which colour them (see `answer_cards.card`)."""
 SAMPLE_TOKENS = 48
 """Most tokens of a sample answer: two or three sentences, a few seconds for five columns on two CPU cores."""
-SAMPLE_SAMPLING = Sampling(max_new_tokens=SAMPLE_TOKENS, repetition_penalty=1.1)
+SAMPLE_SAMPLING = Sampling(max_new_tokens=SAMPLE_TOKENS, repetition_penalty=DEFAULT_REPETITION_PENALTY)
 """Greedy, with the Playground's repetition penalty, so that samples read as answers will read there."""
 CONTINUE_HINT = "Train goes on from here, with the same pairs and settings."
 NO_PAIRS = "There are no pairs yet: take an example set, drop a file or paste rows in step 1."
@@ -165,23 +165,23 @@ class RunStep:
             yield {"status": html.progress_bar(progress.step / progress.total_steps, text)}
 
     def _samples(self, vector: SteeringVector, prompt: str, run: Run) -> Iterator[Update]:
-        """Answer one prompt at each of SAMPLE_MULTIPLIERS, in the queue with the Playground's visitors.
+        """Answer one prompt at each of SWEEP_MULTIPLIERS, in the queue with the Playground's visitors.
 
         A failure costs only the samples: the vector is measured and can be saved without them.
         """
-        columns = [{vector: multiplier} if multiplier else {} for multiplier in SAMPLE_MULTIPLIERS]
+        columns = [{vector: multiplier} if multiplier else {} for multiplier in SWEEP_MULTIPLIERS]
         asked = f"Asked: {prompt}"
         try:
             server = self.app.decode_server("float16")
             answers = server.stream(prompt, columns, sampling=SAMPLE_SAMPLING, should_stop=run.superseded)
-            for news in throttled(answers):
-                if isinstance(news, int):  # its place in the queue
-                    yield {"samples": message(waiting(news) or asked)}
+            for update in throttled(answers):
+                if isinstance(update, int):  # its place in the queue
+                    yield {"samples": message(waiting(update) or asked)}
                     continue
-                shown = cards(news, SAMPLE_KINDS, asked)
-                for card, multiplier in zip(shown["columns"], SAMPLE_MULTIPLIERS, strict=True):
+                value = cards(update, SAMPLE_KINDS, asked)
+                for card, multiplier in zip(value["columns"], SWEEP_MULTIPLIERS, strict=True):
                     card["title"] = f"{multiplier:+g}" if multiplier else "0: untouched"
-                yield {"samples": shown}
+                yield {"samples": value}
         except Exception as error:  # a model may fail in any way, and there is a vector to be measured
             logger.warning("no sample answers were written", exc_info=True)
             reason = str(error) if isinstance(error, SteeringError) else "the model failed; the server's log says how."

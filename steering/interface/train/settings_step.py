@@ -16,13 +16,11 @@ from gradio.components import Component
 from steering.errors import SteeringError
 from steering.interface import html
 from steering.interface.train.setting_control import SettingControl, Values, make_control
-from steering.training.config import RUN_GROUP, MethodConfig, SettingSpec
+from steering.training.config import RUN_GROUP, WHERE_GROUP, MethodConfig, SettingSpec
 from steering.training.registry import Method, Preset, methods
 
 AUTOMATIC = "automatic"
 """Value of the layer's dropdown that leaves the layer to the preset, or to the method's default."""
-WHERE = "Where it steers"
-"""Heading over the layers; settings that methods put into a group of this name join them."""
 
 
 class SettingsStep:
@@ -80,7 +78,7 @@ class SettingsStep:
     def _advanced(self) -> None:
         """Lay out the groups: what all methods share first and last, each method's own between."""
         seed = next(spec for spec in MethodConfig.specs() if spec.name == "seed")
-        with _group(WHERE):
+        with _group(WHERE_GROUP):  # settings that methods put into the group join the layers
             self.several_layers = gr.Textbox(
                 label="Several layers",
                 info="instead of the one above, each with a vector of its own",
@@ -90,10 +88,10 @@ class SettingsStep:
                 elem_id="several-layers",
             )
             for name in self.methods:
-                self._panel(name, WHERE)
+                self._panel(name, WHERE_GROUP)
         for name in self.methods:
             for group in self._groups(name):
-                if group not in (WHERE, RUN_GROUP):
+                if group not in (WHERE_GROUP, RUN_GROUP):
                     self._panel(name, group, heading=True)
         with _group(RUN_GROUP):
             for name in self.methods:
@@ -104,7 +102,7 @@ class SettingsStep:
                 0.2,
                 step=0.05,
                 label="Held-out share",
-                info="of the pairs, kept aside to measure with",
+                info="of the pairs, set aside to measure with",
                 elem_id="holdout",
             )
             self.seed = SettingControl(

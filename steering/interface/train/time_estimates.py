@@ -15,7 +15,7 @@ from steering.pairs.dataset import Pairs
 from steering.training.registry import Estimate, Method
 
 MOST_REMEMBERED = 500
-"""Estimates kept for the time in which a training runs; one visitor who tries settings out makes a few dozen."""
+"""Estimates remembered for the time in which a training runs; one visitor who tries settings makes a few dozen."""
 
 logger = logging.getLogger(__name__)
 

@@ -30,7 +30,7 @@ def details(app: AppState, slug: str) -> str:
 
 
 def facts(entry: Entry) -> dict[str, str]:
-    """What is known of a vector, label -> words; empty words where nothing is known."""
+    """Return what is known of a vector, label -> words; empty words where nothing is known."""
     vector, method, pairs = entry.vector, entry.vector.method, entry.vector.pairs
     layers = f"layer{'s' * (len(vector.layers) > 1)} {', '.join(map(str, vector.layers))}"
     return {
@@ -62,7 +62,7 @@ def _caution_about_model(app: AppState, vector: SteeringVector) -> str:
 
 
 def _share_of_residual(norm: float, residual: Any) -> str:
-    """The norm against the mean norm of the residual stream at the vector's layer, as measured in training."""
+    """Compare the norm with the mean norm of the residual stream at the vector's layer, as measured in training."""
     if not isinstance(residual, int | float) or residual <= 0:
         return ""
     return f", {100 * norm / residual:.0f} % of the model's own signal there"

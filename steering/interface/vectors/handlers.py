@@ -99,7 +99,7 @@ class Handlers:
         }
 
     def _selected(self, slug: str) -> Updates:
-        """The shelf with this vector selected, else the first one; its details and its file."""
+        """Return the shelf with this vector selected, else the first one; its details and its file."""
         entry = entry_or_first(self.app, slug)
         slug = entry.slug if entry else ""
         return {
@@ -113,7 +113,7 @@ class Handlers:
 
 
 def _layer(text: str) -> int | None:
-    """The layer written in a text box; None for an empty one, SteeringError for what is no number."""
+    """Read the layer written in a text box; None for an empty one, SteeringError for what is no number."""
     text = (text or "").strip()
     if text and not text.isdecimal():
         raise SteeringError(f"Layer {text!r} is not a number; count the decoder blocks from 0.")

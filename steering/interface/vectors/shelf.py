@@ -46,7 +46,7 @@ def selected_slug(value: Any) -> str:
 
 
 def entry_or_first(app: AppState, slug: str) -> Entry | None:
-    """The vector with this slug, else the first one on the shelf, else None."""
+    """Return the vector with this slug, else the first one on the shelf, else None."""
     entries = app.library.entries()
     return next((entry for entry in entries if entry.slug == slug), entries[0] if entries else None)
 

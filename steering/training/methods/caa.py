@@ -4,7 +4,8 @@ Rimsky et al., "Steering Llama 2 via Contrastive Activation Addition", arXiv 231
 
     v_k = mean over pairs of [h_k(prompt, chosen) - h_k(prompt, rejected)]
 
-with h_k the output of decoder block k. Nothing is optimised: one forward pass over each answer, seconds in all.
+with h_k the output of decoder block k. Nothing is optimised: each answer is run once, up
+to the last of the layers.
 
 What differs from the paper: there the answers are the letters of multiple-choice questions, "(A)" or "(B)", and h_k is
 taken at the letter. Here they are free text, so h_k is the mean over the answer's tokens, or that of its last one
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, Literal, Self
 
 from pydantic import model_validator
 
-from steering.training.config import SWEEP, MethodConfig, setting
+from steering.training.config import SWEEP, WHERE_GROUP, MethodConfig, setting
 from steering.training.registry import Method, RunContext
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ class CAAConfig(MethodConfig):
         "answer",
         label="Steered text",
         help="positions that are steered where the vector is used: all, or those of the answer",
-        group=GROUP,
+        group=WHERE_GROUP,
         choice_labels={"all": "everywhere", "answer": "only in the answer, as in the paper"},
     )
 
@@ -70,6 +71,13 @@ def run(
     return extract("caa", mean_difference, model, pairs, held_out, config, context, **options)
 
 
+def estimate(model: "LanguageModel", pairs: "Pairs", held_out: "Pairs", config: CAAConfig) -> float:
+    """Predict the seconds of a run on this machine: see `extraction.estimate`."""
+    from steering.training.extraction import estimate
+
+    return estimate(model, pairs, config)
+
+
 METHOD = Method(
     name="caa",
     label="CAA: mean difference",
@@ -77,4 +85,5 @@ METHOD = Method(
     "Nothing is optimised, so it takes seconds.",
     config_class=CAAConfig,
     run=run,
+    estimate=estimate,
 )

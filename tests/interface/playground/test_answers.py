@@ -155,12 +155,12 @@ def test_a_broken_column_says_where_it_was_sound(app):
 
 def test_stopping_keeps_what_was_written(app):
     run = app.runs.begin(None)
-    news = answer(
+    updates = answer(
         app, SliderPanel({"a": 2.0}), Controls("Hello", **{**SAMPLING, "tokens": 400}), None, run, fresh=False
     )
-    next(news), next(news)
+    next(updates), next(updates)
     app.runs.stop(None)
-    last = list(news)[-1]
+    last = list(updates)[-1]
     assert all(not card["writing"] and "stopped" in card["foot"] for card in last["columns"])
     assert last["strip"] is None
 
@@ -178,7 +178,7 @@ def test_each_column_goes_on_from_its_own_answers(app):
         shots = app.decode_server("float16").stream(
             "Hello", [chosen], before=lived, max_new_tokens=8, repetition_penalty=1.5
         )
-        assert [news for news in shots if not isinstance(news, int)][-1][0].text == card["text"]
+        assert [shot for shot in shots if not isinstance(shot, int)][-1][0].text == card["text"]
     assert history(turns, "pin:0")[1] == ("assistant", answers["setting"])
     assert history([{"user": "u", "answers": {"sweep:1": "x"}}], "pin:0")[1] == ("assistant", "x")
 
@@ -264,5 +264,5 @@ def test_words_for_the_queue():
 
 
 def test_snapshots_are_thinned_out_but_never_the_last_or_a_place():
-    news = [2, 1, 0, *([f"shot {i}"] for i in range(100))]
-    assert list(throttled(iter(news))) == [2, 1, 0, ["shot 0"], ["shot 99"]]
+    updates = [2, 1, 0, *([f"shot {i}"] for i in range(100))]
+    assert list(throttled(iter(updates))) == [2, 1, 0, ["shot 0"], ["shot 99"]]

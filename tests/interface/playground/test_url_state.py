@@ -31,7 +31,7 @@ def test_an_empty_address_says_nothing() -> None:
     assert url_state.read(QueryParams("v=")).given  # every slider at 0
 
 
-def test_numbers_are_kept_in_range() -> None:
+def test_numbers_are_clamped_to_their_range() -> None:
     link = url_state.read(QueryParams("tokens=1e99&penalty=nan&seed=-4&mode=x&v=a:1e9,b:inf,c:nan"))
     now = link.over(USUAL)
     assert (now.tokens, now.penalty, now.seed, now.mode) == (512, USUAL.penalty, 0, "compare")

@@ -53,7 +53,7 @@ class ToyConfig(MethodConfig):
     """One setting of each kind, one that a preset sets, and one that is not for the page."""
 
     rank: int = setting(
-        2, label="Rank", help="directions kept", unit="directions", group="The decomposition", ge=1, le=9
+        2, label="Rank", help="number of directions", unit="directions", group="The decomposition", ge=1, le=9
     )
     threshold: float = setting(1.5, label="Threshold", help="above it counts", group="The decomposition", ge=0, le=1e6)
     centred: bool = setting(True, label="Centred", help="subtract the mean first", group="The decomposition")

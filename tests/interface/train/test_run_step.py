@@ -9,7 +9,8 @@ import pytest
 
 from steering.errors import SteeringError
 from steering.interface.app_state import AppState, TrainingStatus
-from steering.interface.train.run_step import SAMPLE_MULTIPLIERS, RunStep
+from steering.interface.playground.controls import SWEEP_MULTIPLIERS
+from steering.interface.train.run_step import RunStep
 from steering.interface.train.save_step import UnsavedRun
 from steering.interface.train.settings_step import SettingsStep
 from steering.models.loading import LanguageModel
@@ -40,8 +41,8 @@ def test_a_whole_run(run_step: RunStep, app: AppState, pairs: Pairs, values: dic
     assert any("Measuring the vector on the held-out pairs, batch 1 of" in text for text in page["statuses"])
     unsaved: UnsavedRun = page["unsaved"]
     assert unsaved.vector.method["name"] == "bipo" and "draft" not in unsaved.vector.extra
-    assert [row["multiplier"] for row in unsaved.vector.metrics["held_out"]] == list(SAMPLE_MULTIPLIERS)
-    assert page["results"].count("<tr>") == 1 + len(SAMPLE_MULTIPLIERS)
+    assert [row["multiplier"] for row in unsaved.vector.metrics["held_out"]] == list(SWEEP_MULTIPLIERS)
+    assert page["results"].count("<tr>") == 1 + len(SWEEP_MULTIPLIERS)
     assert [card["title"] for card in page["samples"]["columns"]] == ["-2", "-1", "0: untouched", "+1", "+2"]
     assert all(card["done"] for card in page["samples"]["columns"])
     assert len(page["loss_chart"].data[0].x) == len(unsaved.vector.metrics["curve"])
@@ -70,7 +71,7 @@ def test_another_method_trains_too(run_step: RunStep, app: AppState, pairs: Pair
     vector = page["unsaved"].vector
     assert vector.method["name"] == "caa" and vector.layers == (2,) and vector.norm > 0
     assert page["charts"]["visible"] is False  # it has no loss to draw
-    assert len(vector.metrics["held_out"]) == len(SAMPLE_MULTIPLIERS) and is_idle(app)
+    assert len(vector.metrics["held_out"]) == len(SWEEP_MULTIPLIERS) and is_idle(app)
 
 
 def test_without_pairs_it_says_what_to_do(run_step: RunStep, app: AppState, values: dict) -> None:
@@ -82,7 +83,7 @@ def test_without_held_out_pairs_nothing_is_measured(run_step: RunStep, pairs: Pa
     values[run_step.settings_step.holdout] = 0
     page = whole_page(run_step.train(pairs, values))
     assert "it was not measured" in page["results"] and "held_out" not in page["unsaved"].vector.metrics
-    assert len(page["samples"]["columns"]) == len(SAMPLE_MULTIPLIERS)
+    assert len(page["samples"]["columns"]) == len(SWEEP_MULTIPLIERS)
 
 
 def test_stopped_in_the_middle_it_can_be_continued(

@@ -1,5 +1,8 @@
 """The mean difference against transformers' own hidden states, and the activations it is made from."""
 
+from itertools import count
+from types import SimpleNamespace
+
 import pytest
 import torch
 
@@ -8,6 +11,7 @@ from steering.pairs.dataset import Pairs, PreferencePair
 from steering.pairs.tokenization import encode_pairs
 from steering.training import training_run
 from steering.training.activations import answer_activations
+from steering.training.registry import method_named
 from tests.tiny_models import ARCHITECTURES, tiny_model
 
 NOTHING = Pairs.of([])
@@ -48,23 +52,66 @@ def test_every_architecture_has_activations(architecture, pairs, no_hooks):
     model = tiny_model(architecture)
     encoded = encode_pairs(model, pairs)[1]
     batches = list(answer_activations(model, encoded, range(model.num_layers)))
-    assert [len(batch) for batch in batches] == [4, 4] and no_hooks(model)
+    assert [len(batch) for batch in batches] == [2, 2, 2, 2] and no_hooks(model)
     for batch in batches:
         assert set(batch.chosen) == set(batch.rejected) == set(range(model.num_layers))
-        assert all(t.shape == (4, 32) and t.dtype == torch.float32 for t in batch.chosen.values())
+        assert all(t.shape == (2, 32) and t.dtype == torch.float32 for t in batch.chosen.values())
+
+
+def test_blocks_after_the_last_observed_one_do_not_run(tiny, pairs, monkeypatch):
+    calls = []
+    block_class = type(tiny.blocks[0])
+    forward = block_class.forward
+    monkeypatch.setattr(block_class, "forward", lambda block, *a, **k: calls.append(block) or forward(block, *a, **k))
+    for layers, blocks in (((0,), 1), ((0, 1), 2), ((tiny.num_layers - 1,), tiny.num_layers)):
+        calls.clear()
+        list(answer_activations(tiny, encode_pairs(tiny, pairs[:1])[1], layers))
+        assert len(calls) == 2 * blocks  # chosen and rejected
+
+
+def test_a_model_that_needs_all_of_its_blocks_runs_them_and_says_so(pairs, caplog):
+    model = tiny_model("llama")
+    base, count = model.network.base_model, model.num_layers
+    wanted = reference(model, pairs, 1, "mean")
+
+    class Strict(type(base)):
+        def forward(self, *arguments, **options):
+            if len(self.layers) != count:
+                raise IndexError("list index out of range")
+            return super().forward(*arguments, **options)
+
+    base.__class__ = Strict
+    *_, done = training_run(model, pairs, NOTHING, "caa", layer=1)
+    assert (done.vector.directions[1] - wanted).norm() < 1e-4 * wanted.norm()
+    assert caplog.text.count("does not run without its last blocks, so all of them run: IndexError") == 1
+
+
+def test_its_seconds_are_predicted(tiny, pairs, monkeypatch):
+    """By a clock on which the measured batch takes 1 s: what remains is how many such batches the run has."""
+    monkeypatch.setattr("steering.training.extraction.time", SimpleNamespace(perf_counter=count().__next__))
+    method = method_named("caa")
+    alike = Pairs.of([PreferencePair(f"Question {i}?", "yes", "no!") for i in range(10)])  # of one length
+    for number, seconds in ((2, 1.0), (10, 5.0)):
+        predicted = method.estimate(tiny, alike[:number], NOTHING, method.config({"layer": 1}))
+        assert predicted == pytest.approx(seconds)
+    many = Pairs.of([*pairs] * 50)  # more than are tokenised
+    few = method.estimate(tiny, pairs, NOTHING, method.config({"layer": 1}))
+    assert method.estimate(tiny, many, NOTHING, method.config({"layer": 1})) == pytest.approx(50 * few)
+    with pytest.raises(SteeringError, match="Layer 9 does not exist"):
+        method.estimate(tiny, pairs, NOTHING, method.config({"layer": 9}))
 
 
 def test_what_it_reports(tiny, pairs):
     preparing, *steps, done = training_run(tiny, pairs[:6], pairs[6:], "caa", layer=1)
     assert preparing.settings["layer"] == 1 and preparing.total_steps == 6
-    assert [(report.stage, report.step) for report in steps] == [("training", 4), ("training", 6)]
+    assert [(report.stage, report.step) for report in steps] == [("training", 2), ("training", 4), ("training", 6)]
     assert done.norm == pytest.approx(done.vector.norm) and done.vector.token_scope == "answer"
     assert (done.vector.model_id, done.vector.pairs["sha256"]) == (tiny.source, pairs[:6].sha256)
 
 
 def test_stopped_it_is_the_mean_of_the_pairs_so_far(tiny, pairs):
     seen = []
-    for report in training_run(tiny, pairs, NOTHING, "caa", layer=1, should_stop=lambda: len(seen) > 1):
+    for report in training_run(tiny, pairs, NOTHING, "caa", layer=1, should_stop=lambda: len(seen) > 2):
         seen.append(report)
     assert report.stopped == "asked" and (report.step, report.vector.pairs["train"]) == (4, 4)
     *_, wanted = training_run(tiny, pairs[:4], NOTHING, "caa", layer=1)

@@ -6,7 +6,7 @@ from typing import Literal, Self
 
 from pydantic import model_validator
 
-from steering.training.config import RUN_GROUP, SWEEP, MethodConfig, one_or_all, setting
+from steering.training.config import RUN_GROUP, SWEEP, WHERE_GROUP, MethodConfig, one_or_all, setting
 
 __all__ = ["CURVE_PAIRS", "SWEEP", "BiPOConfig", "one_or_all"]
 
@@ -26,7 +26,7 @@ LARGEST = 1e6
 LONGEST = 10**9
 """The same for counts of steps."""
 
-WHERE, PAIR, LEARNING = "Where it steers", "What it learns from a pair", "How it learns"
+PAIR, LEARNING = "What it learns from a pair", "How it learns"
 """Headings on the page."""
 
 
@@ -34,28 +34,36 @@ class BiPOConfig(MethodConfig):
     """Settings of a run; None is filled in by what fits the model and the data. The defaults are the paper's algorithm.
 
     Several layers get a vector each. `SWEEP` as layer finds the best one on the held-out pairs first.
+
+    Some settings need more words than the page has room for:
+
+    - `signs`: the direction d of a step is drawn by lot (`drawn`, equation 3 of the paper), or each step averages the
+      losses of both (`both`), or it is always +1 (`plus`), as in plain DPO.
+    - `length_weight`: an answer's log-probability is divided by its number of tokens to this power. 0 sums over the
+      tokens, as the paper does; 1 averages over them (SimPO, arXiv 2405.14734, where beta is 2 to 2.5).
+    - `learning_rate`: peak of AdamW's schedule; the paper's 5e-4 suits its thousands of steps. Of several layers it is
+      the first one's; that of the others is in proportion to their residual norm.
+    - `l2`: l2 * sum over layers of (norm of the vector / residual norm)^2 is added to the loss.
     """
 
     token_scope: Literal["all", "answer"] = setting(  # vectors.TOKEN_SCOPES; not imported, because that loads torch
         "all",
         label="Steered text",
         help="positions that are steered, in training and wherever the vector is used: all, or those of the answer",
-        group=WHERE,
+        group=WHERE_GROUP,
         choice_labels={"all": "everywhere", "answer": "only in the answer"},
     )
     signs: Literal["drawn", "both", "plus"] = setting(
         "drawn",
         label="Direction of a step",
-        help="drawn by lot for each step as in the paper, both in every step (steadier, twice the work), or plus only "
-        "(as plain DPO does; the opposite direction may then do nothing)",
+        help="both is steadier and takes twice as long; with +1 only, the opposite direction may do nothing",
         group=PAIR,
         choice_labels={"drawn": "drawn by lot, as in the paper", "both": "both in every step", "plus": "+1 only"},
     )
     length_weight: float = setting(
         0.0,
         label="Weight on length",
-        help="an answer's log-probability is divided by its tokens to this power: 0 sums over the tokens, as in the "
-        "paper, so long answers count more; 1 averages over them (SimPO, arXiv 2405.14734, with a beta of 2 to 2.5)",
+        help="0 lets long answers count more, as in the paper; 1 evens out the length",
         group=PAIR,
         ge=0,
         le=2,
@@ -63,7 +71,7 @@ class BiPOConfig(MethodConfig):
     beta: float = setting(
         0.1,
         label="Beta",
-        help="how sharply the loss saturates (DPO's beta): larger, and a pair sooner counts as learned",
+        help="the larger, the sooner a pair counts as learned (DPO's beta)",
         unit="per nat",
         group=PAIR,
         gt=0,
@@ -74,8 +82,7 @@ class BiPOConfig(MethodConfig):
     learning_rate: float | None = setting(
         None,
         label="Learning rate",
-        help="peak of AdamW's; by default fitted to model and run length (the paper's 5e-4 suits thousands of steps); "
-        "of several layers it is the first one's, and that of the others is in proportion to their residual norm",
+        help="size of a step, fitted to model and length of the run where it is left empty",
         group=LEARNING,
         gt=0,
         le=LARGEST,
@@ -83,8 +90,7 @@ class BiPOConfig(MethodConfig):
     l2: float = setting(
         0.0,
         label="Pull towards small norms (L2)",
-        help="l2 * sum over layers of (norm of the vector / residual norm)^2 is added to the loss; more makes the "
-        "vector shorter",
+        help="more makes the vector shorter; 0, as in the paper, lets it grow",
         group=LEARNING,
         ge=0,
         le=LARGEST,
@@ -151,7 +157,7 @@ class BiPOConfig(MethodConfig):
         return min(steps, self.max_steps or steps)
 
     def measure_every(self, pairs: int) -> int:
-        """Steps from one measurement of the held-out pairs to the next: an epoch, or a third of a short run."""
+        """Return the steps between measurements of the held-out pairs: an epoch, or a third of a short run."""
         return max(1, min(self.steps_per_epoch(pairs), self.steps(pairs) // 3))
 
     def horizon(self, pairs: int) -> int:

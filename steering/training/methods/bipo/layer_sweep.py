@@ -103,7 +103,7 @@ def slopes(scorer: PairScorer, indices: Sequence[int], norms: Mapping[int, float
         return log_ratio(logps - reference_logps).sum()
 
     gradients = [scorer.value_and_grad(batch, zeros, summed_delta)[1] for batch in in_batches(indices)]
-    sums = {layer: sum(gradient[layer] for gradient in gradients) for layer in norms}
+    sums = {layer: torch.stack([gradient[layer] for gradient in gradients]).sum(dim=0) for layer in norms}
     return {layer: float(sums[layer].norm()) / len(indices) * norm for layer, norm in norms.items()}
 
 
@@ -142,7 +142,7 @@ def sweep_layers(
             return scorer, norms, candidates
         steepness = slopes(scorer, range(len(trained)), norms)
         logger.info("Slopes by layer, in nats: %s", {layer: round(slope, 2) for layer, slope in steepness.items()})
-        return scorer, norms, sorted(sorted(candidates, key=steepness.get)[-FINALISTS:])
+        return scorer, norms, sorted(sorted(candidates, key=steepness.__getitem__)[-FINALISTS:])
 
     scorer, norms, finalists = processes.together(prepare)
     own_layers = processes.agreed(finalists)[processes.index :: processes.count]

@@ -39,6 +39,7 @@ class Trainer:
         self._weights = torch.tensor(lengths, device=device, dtype=torch.float32) ** settings.length_weight
         for part in (state.vectors, state.first, state.second):
             part.update({k: tensor.to(device) for k, tensor in part.items()})
+        assert settings.learning_rate is not None and settings.warmup_steps is not None  # filled in
         rates = [settings.learning_rate * norm / state.norms[0] for norm in state.norms]
         groups = [
             {"params": [state.vectors[k].requires_grad_()], "lr": rate, "initial_lr": rate}
@@ -94,7 +95,7 @@ class Trainer:
         return loss, margin
 
     def _own_share(self, batch: Sequence[int], signs: Sequence[float], stop: bool) -> Tensor:
-        """This process's share of a step, float32 [layers * hidden_size + 3].
+        """Return this process's share of a step, float32 [layers * hidden_size + 3].
 
         That is the gradient at each layer, the loss, the margin, and 1 where the process should stop. The shares of
         all processes add up: each is a sum over pairs, divided by what the whole batch is divided by.
@@ -125,7 +126,7 @@ class Trainer:
         for k, v in self.state.vectors.items():
             v.detach().copy_(self._before[k])
         returned_step = self.state.best_step if self.state.best and self.settings.keep_best else step - 1
-        return f"{problem}: the vector of step {returned_step} is kept; {advice}."
+        return f"{problem}: the vector of step {returned_step} is returned; {advice}."
 
     @torch.no_grad()
     def measure(self) -> tuple[tuple[PreferenceResult, ...], float]:
@@ -176,7 +177,7 @@ def bipo_sums(
 
 
 def _loss_and_margin(d: float, beta: float, length_weights: Tensor | None) -> Loss:
-    """A loss for `value_and_grad`: sums over pairs of BiPO's loss and of d * margin."""
+    """Make a loss for `value_and_grad`: sums over pairs of BiPO's loss and of d * margin."""
 
     def loss(indices: Sequence[int], logps: Tensor, reference_logps: Tensor) -> Tensor:
         moved = logps - reference_logps

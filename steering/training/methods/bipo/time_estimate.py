@@ -40,6 +40,7 @@ class Lengths:
 
     @classmethod
     def of(cls, pairs: Sequence[EncodedPair]) -> "Lengths":
+        """Count the tokens of these pairs; those with which all prompts begin are the prefix."""
         prefix = len(shared_prefix(pair.prompt[:-1] for pair in pairs))
         # The last token of an answer is never run: nothing follows that it would predict.
         return cls(prefix, tuple(len(p.prompt) - prefix + len(p.chosen) - 1 + len(p.rejected) - 1 for p in pairs))

@@ -201,7 +201,7 @@ class BiPORun:
     # What comes of it -------------------------------------------------------------------------------------------------
 
     def vector(self) -> SteeringVector:
-        """The best vector so far, or the last one where nothing was measured or `keep_best` is off."""
+        """Return the best vector so far, or the last one where nothing was measured or `keep_best` is off."""
         state = self.state
         best = bool(state.best) and self.config.keep_best
         norms = [round(norm, 4) for norm in state.norms]
@@ -266,7 +266,7 @@ def _joined(*sentences: str) -> str:
 
 
 def batches(count: int, config: BiPOConfig) -> Iterator[tuple[list[int], tuple[float, ...]]]:
-    """Indices of each step's pairs and its signs d, all epochs long; the last batch of an epoch may be smaller."""
+    """Yield each step's pairs (indices) and signs d, all epochs long; the last batch of an epoch may be smaller."""
     order = torch.Generator().manual_seed(config.seed)
     signs = random.Random(config.seed)
     for _ in range(config.epochs):

@@ -120,7 +120,7 @@ def test_a_run_that_breaks_down_keeps_its_best_vector(tiny, pairs, monkeypatch):
     assert "broke down at step 8" in done.note and "learning rate below 0.05" in done.note
     best = [report.vector for report in usual[:8] if report.vector][-1]
     assert torch.equal(done.vector.directions[1], best.directions[1])
-    assert f"the vector of step {best.method['steps']} is kept" in done.note
+    assert f"the vector of step {best.method['steps']} is returned" in done.note
 
 
 def test_with_nothing_held_out_it_keeps_the_last_sound_vector(tiny, pairs, monkeypatch):
@@ -128,7 +128,7 @@ def test_with_nothing_held_out_it_keeps_the_last_sound_vector(tiny, pairs, monke
     breaking(monkeypatch, at=4)
     done = run(tiny, pairs, epochs=2)[-1]
     assert done.vector.norm == pytest.approx(steps[3].norm) and done.vector.method["steps"] == 3
-    assert "the vector of step 3 is kept" in done.note
+    assert "the vector of step 3 is returned" in done.note
 
 
 def test_a_run_that_breaks_down_at_once_says_so(tiny, pairs, monkeypatch):

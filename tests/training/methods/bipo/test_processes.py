@@ -106,7 +106,7 @@ def test_the_layers_of_a_sweep_are_shared_out(facts, alone):
 
 def test_a_wish_to_stop_on_one_stops_all_and_all_go_on(folder, facts, alone):
     assert facts[0]["stopped"] == ["asked", 5, True]
-    assert facts[1]["stopped"] == ["asked", 5, False]  # the main process keeps the checkpoint
+    assert facts[1]["stopped"] == ["asked", 5, False]  # the main process writes the checkpoint
     assert facts[0]["went on"] == facts[1]["went on"] == [5, 12, False]
     wanted = alone.run(USUAL)[-1].vector
     for index in (0, 1):

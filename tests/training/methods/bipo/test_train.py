@@ -169,9 +169,9 @@ def test_the_best_vector_is_the_one_with_the_lowest_held_out_loss(tiny, pairs):
     assert 0 < best < len(losses) - 1, f"the test needs a run whose best vector is in the middle, not {losses}"
     assert torch.equal(done.vector.directions[1], seen[-1].directions[1])
 
-    kept = run(tiny, pairs[:5], held_out, keep_best=True, **settings)[-1].vector
-    assert torch.equal(kept.directions[1], seen[best].directions[1])
-    assert kept.method["steps"] == seen[best].method["steps"]
+    best_vector = run(tiny, pairs[:5], held_out, keep_best=True, **settings)[-1].vector
+    assert torch.equal(best_vector.directions[1], seen[best].directions[1])
+    assert best_vector.method["steps"] == seen[best].method["steps"]
 
 
 def test_a_run_repeats_with_its_seed_and_differs_with_another(pairs):

@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -12,7 +13,7 @@ from steering.errors import SteeringError
 from steering.evaluation import evaluate
 from steering.models.loading import load_model
 from steering.pairs.dataset import read_pairs
-from steering.runtime.distributed import launched
+from steering.runtime.distributed import Processes, launched
 from steering.scoring.scorer import PairScorer
 from steering.training import training_run
 from steering.training.methods.bipo import layer_sweep
@@ -21,8 +22,17 @@ VARIED = {"layer": (0, 2), "signs": "both", "l2": 0.5, "batch_size": 3, "epochs"
 USUAL = {"layer": 1, "epochs": 6, "learning_rate": 0.05}
 
 
-def told(error: Exception) -> str:
+def described(error: Exception) -> str:
     return f"{type(error).__name__}: {error}"
+
+
+def failure(processes: Processes, work: Callable[[], object]) -> str:
+    """Do the work on all processes together; return the error that this one gets, or nothing."""
+    try:
+        processes.together(work)
+    except SteeringError as error:
+        return described(error)
+    return ""
 
 
 def main(folder: Path) -> None:
@@ -57,7 +67,7 @@ def main(folder: Path) -> None:
         asked.append(1)
         return processes.index == 1 and len(asked) == 6
 
-    checkpoint = folder / f"kept-{processes.index}.safetensors"  # as on two machines that share no disk
+    checkpoint = folder / f"run-{processes.index}.safetensors"  # as on two machines that share no disk
     *_, done = run(USUAL, should_stop=stop, checkpoint=checkpoint)
     facts["stopped"] = [done.stopped, done.step, checkpoint.exists()]
     first, *_, done = run(USUAL, checkpoint=checkpoint)
@@ -76,16 +86,12 @@ def main(folder: Path) -> None:
     try:
         list(run(USUAL))
     except SteeringError as error:
-        facts["failed"] = told(error)
+        facts["failed"] = described(error)
     PairScorer.value_and_grad = value_and_grad
-    try:
-        processes.together(lambda: read_pairs(folder / ("pairs.csv" if processes.is_main else "none.csv")))
-    except SteeringError as error:
-        facts["prepared"] = told(error)
-    try:
-        processes.together(lambda: read_pairs(folder / "nobody.csv"))
-    except SteeringError as error:
-        facts["the same everywhere"] = told(error)
+    facts["prepared"] = failure(
+        processes, lambda: read_pairs(folder / f"{'pairs' if processes.is_main else 'none'}.csv")
+    )
+    facts["the same everywhere"] = failure(processes, lambda: read_pairs(folder / "nobody.csv"))
     facts["gathered"] = processes.gathered(processes.index)
     facts["shares"] = [processes.share(batch) for batch in ([0, 1, 2, 3], [0, 2, 4, 6], [1], [5, 3, 2])]
     (folder / f"facts-{processes.index}.json").write_text(json.dumps(facts))
@@ -95,7 +101,7 @@ def main(folder: Path) -> None:
     try:
         list(run(USUAL))
     except SteeringError as error:
-        (folder / "left alone.txt").write_text(told(error))
+        (folder / "left alone.txt").write_text(described(error))
     processes.leave()
 
 
