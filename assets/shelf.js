@@ -2,7 +2,7 @@
 const list = h('ul', { class: 'shelf', role: 'listbox', 'aria-label': 'Vectors on the shelf' });
 element.replaceChildren(list);
 let clicks = 0;
-let chosen = ''; // by the last click
+let chosen = ''; // by the last choice
 const render = () => {
   const { items, selected } = props.value;
   const focused = document.activeElement && list.contains(document.activeElement);
@@ -26,8 +26,13 @@ const select = (slug) => {
   trigger('select');
 };
 watch('value', () => {
-  const overtaken = props.value.clicks < clicks; // the answer to what was asked before the last click
-  if (overtaken && props.value.items.some((item) => item.slug === chosen)) select(chosen);
+  const { selected, clicks: answered } = props.value;
+  if (answered === undefined) { // what an import, a deletion or its undoing selects counts as a choice
+    clicks += 1;
+    chosen = selected;
+    props.value = { ...props.value, clicks };
+    render();
+  } else if (answered < clicks) select(chosen); // the answer to what was asked before the last choice: ask again
   else render();
 });
 render();

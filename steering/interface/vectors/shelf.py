@@ -15,7 +15,7 @@ def shelf_widget(app: AppState, **options: Any) -> gr.HTML:
     """Make the list's component; its value is what `shelf_value` makes. Fires `select` when a vector is chosen.
 
     "clicks" in its value counts the choices; in an answer to a value that was sent before the last choice it is less,
-    and the browser keeps to that choice. Without it, the selection is the server's.
+    and the browser asks again. A value without it, from an import or a deletion, makes the choice itself.
     """
     return widget({**shelf_value(app), "clicks": 0}, "shelf", **options)
 
