@@ -86,17 +86,15 @@ def test_a_model_that_needs_all_of_its_blocks_runs_them_and_says_so(pairs, caplo
     assert caplog.text.count("does not run without its last blocks, so all of them run: IndexError") == 1
 
 
-def test_its_seconds_are_predicted(tiny, pairs, monkeypatch):
+def test_its_seconds_are_predicted(tiny, monkeypatch):
     """By a clock on which the measured batch takes 1 s: what remains is how many such batches the run has."""
     monkeypatch.setattr("steering.training.extraction.time", SimpleNamespace(perf_counter=count().__next__))
     method = method_named("caa")
-    alike = Pairs.of([PreferencePair(f"Question {i}?", "yes", "no!") for i in range(10)])  # of one length
-    for number, seconds in ((2, 1.0), (10, 5.0)):
+    # Of one length; of the last 500 pairs only some are tokenised.
+    alike = Pairs.of([PreferencePair(f"Question {i:03}?", "yes", "no!") for i in range(500)])
+    for number, seconds in ((2, 1.0), (10, 5.0), (500, 250.0)):
         predicted = method.estimate(tiny, alike[:number], NOTHING, method.config({"layer": 1}))
         assert predicted == pytest.approx(seconds)
-    many = Pairs.of([*pairs] * 50)  # more than are tokenised
-    few = method.estimate(tiny, pairs, NOTHING, method.config({"layer": 1}))
-    assert method.estimate(tiny, many, NOTHING, method.config({"layer": 1})) == pytest.approx(50 * few)
     with pytest.raises(SteeringError, match="Layer 9 does not exist"):
         method.estimate(tiny, pairs, NOTHING, method.config({"layer": 9}))
 
