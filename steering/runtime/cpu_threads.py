@@ -23,6 +23,10 @@ cores takes minutes, so what has taken an hour hangs."""
 TRIAL_STEPS = 32
 """Steps after which `StepCores` tries the other number of cores: a step that takes twice as long costs 3 % then."""
 
+SLOWER_WEIGHT = 0.1
+"""Weight of a step that was slower than those before: one that was held up for once does not decide, and one that
+takes ten times as long does."""
+
 _thread = threading.local()
 
 
@@ -75,7 +79,7 @@ def on_one_core(function: Callable[[], Result]) -> Result:
 
 
 class StepCores:
-    """Runs short steps, one after another, on one core or on all: on what was faster of late.
+    """Runs short steps, one after another, on one core or on all: on what was faster of late for steps of their size.
 
     On an idle machine a decode step is 1.2 to 1.4 times as fast on both of two cores (bundled model, float16). Where
     another program keeps one of them busy, each of the step's hundreds of operations waits for the thread that has lost
@@ -84,22 +88,26 @@ class StepCores:
     """
 
     def __init__(self) -> None:
-        self._seconds = {True: 0.0, False: 0.0}  # of the latest step on one core, and on all
-        self._steps_to_trial = TRIAL_STEPS
+        self._seconds: dict[int, dict[bool, float]] = {}  # size -> of a step on one core (True), and on all (False)
+        self._steps_to_trial: dict[int, int] = {}
 
-    def run(self, step: Callable[[], Result]) -> Result:
-        """Call `step` and take its time."""
-        self._steps_to_trial -= 1
-        trial = self._steps_to_trial <= 0
-        one_core = (self._seconds[True] < self._seconds[False]) != trial
+    def run(self, step: Callable[[], Result], size: int) -> Result:
+        """Call `step` and take its time; `size` is anything on which the time depends, such as a number of rows."""
+        seconds = self._seconds.setdefault(size, {})
+        left = self._steps_to_trial[size] = self._steps_to_trial.get(size, TRIAL_STEPS) - 1
+        one_core = seconds.get(True, 0.0) < seconds.get(False, 0.0)
+        if left <= 0:
+            one_core = not one_core
         began = time.perf_counter()
         try:
             return on_one_core(step) if one_core else step()
         finally:
-            self._seconds[one_core] = time.perf_counter() - began
-            if trial:
-                fast, slow = sorted(self._seconds.values())
-                self._steps_to_trial = round(TRIAL_STEPS * (slow / fast if fast else 1))
+            now = time.perf_counter() - began
+            before = seconds.get(one_core, now)
+            seconds[one_core] = min(now, before + SLOWER_WEIGHT * (now - before))
+            if left <= 0:
+                ratio = max(now, 1e-9) / max(seconds[not one_core], 1e-9)
+                self._steps_to_trial[size] = round(TRIAL_STEPS * max(1.0, ratio))
 
 
 def balanced(sizes: Sequence[int], count: int) -> list[list[int]]:

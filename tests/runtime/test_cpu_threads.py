@@ -95,7 +95,7 @@ def test_the_command_sets_it_before_torch_is_loaded():
     """
     environment = {name: value for name, value in os.environ.items() if name != "GOMP_SPINCOUNT"}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
-    assert done.stdout.split()[-2:] == ["False", "2000"]
+    assert done.stdout.split()[-2:] == ["False", "20000"]
 
 
 class Steps:
@@ -115,7 +115,7 @@ class Steps:
 def test_steps_take_the_number_of_cores_that_is_faster(slow, fast, two_cores, monkeypatch):
     """The other number is tried only now and then, and more rarely the slower it is."""
     cores, steps = StepCores(), Steps(monkeypatch, **{slow: 10.0, fast: 1.0})
-    assert [cores.run(steps) for _ in range(10 * TRIAL_STEPS)] == list(range(1, 10 * TRIAL_STEPS + 1))
+    assert [cores.run(steps, 1) for _ in range(10 * TRIAL_STEPS)] == list(range(1, 10 * TRIAL_STEPS + 1))
     assert set(steps.used[:2]) == {"one", "all"}
     assert steps.used.count(slow) == 2  # at first, and after TRIAL_STEPS; next after ten times as many
     assert torch.get_num_threads() == 2
@@ -124,15 +124,20 @@ def test_steps_take_the_number_of_cores_that_is_faster(slow, fast, two_cores, mo
 def test_a_change_of_what_is_faster_is_noticed(two_cores, monkeypatch):
     cores, steps = StepCores(), Steps(monkeypatch, one=2.0, all=1.0)
     for _ in range(TRIAL_STEPS // 2):
-        cores.run(steps)
+        cores.run(steps, 1)
     assert steps.used[-1] == "all"
+    steps.seconds["all"] = 3.0  # held up for once
+    cores.run(steps, 1)
+    steps.seconds["all"] = 1.0
+    cores.run(steps, 1)
+    assert steps.used[-2:] == ["all", "all"]
     steps.seconds = {"one": 2.0, "all": 20.0}  # another program has taken a core
     for _ in range(TRIAL_STEPS):
-        cores.run(steps)
+        cores.run(steps, 1)
     assert steps.used[-TRIAL_STEPS:].count("all") <= 2
     steps.seconds["all"] = 1.0
     for _ in range(20 * TRIAL_STEPS):
-        cores.run(steps)
+        cores.run(steps, 1)
     assert steps.used[-1] == "all"
 
 
@@ -143,6 +148,6 @@ def test_an_error_of_a_step_is_raised(two_cores):
     cores, seen = StepCores(), set()
     for _ in range(3):
         with pytest.raises(ValueError, match="[12]") as error:
-            cores.run(step)
+            cores.run(step, 1)
         seen.add(error.value.args[0])
     assert seen == {1, 2} and on_one_core(torch.get_num_threads) == 1

@@ -52,7 +52,7 @@ class ActiveRows:
             self._follow_decoder()
             return [logits for group in self._groups for logits in group.logits()]
 
-        return self._decoder.run_step(step)
+        return self._decoder.run_step(step, sum(len(batch.rows) for batch in self.members))
 
     def append(self, chosen: list[Tensor], continuing: list[list[int]]) -> None:
         """For each member: append its rows' tokens, keep only the rows at these places; one without any leaves."""

@@ -87,8 +87,8 @@ class Decoder:
                 self.engine = self.plain
             return work(self.plain)
 
-    def run_step(self, step: Callable[[DecodingEngine], Result]) -> Result:
-        """Run a decode step as `run` does, on a number of cores that is good for it.
+    def run_step(self, step: Callable[[DecodingEngine], Result], rows: int) -> Result:
+        """Run a decode step of so many rows as `run` does, on a number of cores that is good for it.
 
         The model's own weights take one core: two are no faster, and would round differently from step to step.
         """
@@ -96,7 +96,7 @@ class Decoder:
             return self.run(step)
         if self.engine is self.plain:
             return on_one_core(lambda: self.run(step))
-        return self._step_cores.run(lambda: self.run(step))
+        return self._step_cores.run(lambda: self.run(step), rows)
 
     def supports_ragged_batch(self) -> bool:
         """Tell whether rows of different prompts can be decoded as one batch; tried out when first asked."""

@@ -96,7 +96,7 @@ def test_its_seconds_are_predicted(tiny, monkeypatch):
         predicted = method.estimate(tiny, alike[:number], NOTHING, method.config({"layer": 1}))
         assert predicted == pytest.approx(seconds)
     with pytest.raises(SteeringError, match="Layer 9 does not exist"):
-        method.estimate(tiny, pairs, NOTHING, method.config({"layer": 9}))
+        method.estimate(tiny, alike, NOTHING, method.config({"layer": 9}))
 
 
 def test_what_it_reports(tiny, pairs):
