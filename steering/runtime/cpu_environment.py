@@ -5,8 +5,8 @@ import os
 CPU_ENVIRONMENT = {
     # Torch's OpenMP threads wait for each other by spinning. On a machine that does anything else besides, a thread
     # that lost its core for a moment then holds up all others: seconds became minutes. With this they sleep after some
-    # 50 microseconds, which is longer than Python takes from one operation to the next: with a tenth of it a decode step
-    # on two idle cores took 1.2 to 1.4 times as long, with five times as much it was no faster.
+    # 50 microseconds, longer than Python takes from one operation to the next. With a tenth of it a decode step on two
+    # idle cores took 1.1 to 1.5 times as long, with two and a half times as much it was no faster.
     "GOMP_SPINCOUNT": "20000",
     # oneDNN keeps the kernels it generated, by default 1,024 of them, which can be a gigabyte. A training step meets
     # fewer than 64 shapes. The second variable is for PyTorch's cache in front of oneDNN's.
