@@ -25,6 +25,7 @@ import torch.nn.functional as F  # noqa: E402
 
 from steering import load_model, paths, read_pairs  # noqa: E402
 from steering.generation.engine import decoder  # noqa: E402
+from steering.generation.engine.llama.model import UnsuitableModel  # noqa: E402
 from steering.generation.engine.prefix_cache import PrefixCache  # noqa: E402
 from steering.generation.precision import precision_report  # noqa: E402
 from steering.generation.server import DecodeServer  # noqa: E402
@@ -125,7 +126,7 @@ def generation_timers(model, count: int) -> dict[str, Timer]:
     """Answers of `TOKENS` tokens in `count` columns."""
     precision_report(model, "float16")
     fast, full = (decoder.decoder_of(model, weights) for weights in ("float16", "full"))
-    with patch.object(decoder, "LlamaEngine", side_effect=ValueError("left out")):
+    with patch.object(decoder, "LlamaEngine", side_effect=UnsuitableModel("left out")):
         generic = decoder.Decoder(model, "float16", full.plain)
     v = torch.randn(model.hidden_size, generator=torch.Generator().manual_seed(0))
     vector = SteeringVector({LAYER: v / v.norm()}, name="random")
