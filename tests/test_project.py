@@ -83,7 +83,7 @@ def test_the_space_front_matter_is_sound() -> None:
 
 
 LAYERS = (
-    {"errors", "paths"},
+    {"errors", "paths", "plugins"},
     {"vectors"},
     {"models"},
     {"pairs"},

@@ -11,12 +11,12 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
-from importlib.metadata import entry_points
 
 from steering.errors import SteeringError
 from steering.evaluation.preference import PreferenceResult, evaluate
 from steering.models.loading import LanguageModel
 from steering.pairs.dataset import Pairs
+from steering.plugins import with_plugins
 from steering.runtime.distributed import ALONE, Processes
 from steering.vectors.vector import SteeringVector, check_multiplier
 
@@ -103,18 +103,7 @@ DEFAULT_MEASURES = tuple(measure.name for measure in OURS)
 @cache
 def measures() -> dict[str, Measure]:
     """List all measures by name, ours first; one of another package that cannot be used is logged and left out."""
-    known = {measure.name: measure for measure in OURS}
-    for point in entry_points(group=ENTRY_POINTS):
-        try:
-            loaded = point.load()
-        except Exception:  # a module of somebody else may fail in any way
-            logger.warning("measure %s (%s) cannot be loaded and is left out", point.name, point.value, exc_info=True)
-            continue
-        if not isinstance(loaded, Measure) or loaded.name in known:
-            logger.warning("measure %s (%s) is no Measure or its name is taken; left out", point.name, point.value)
-            continue
-        known[loaded.name] = loaded
-    return known
+    return with_plugins(OURS, ENTRY_POINTS, Measure)
 
 
 def measure_named(name: str) -> Measure:

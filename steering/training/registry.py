@@ -13,10 +13,10 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import import_module
-from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any
 
 from steering.errors import SteeringError
+from steering.plugins import with_plugins
 from steering.training.config import MethodConfig
 from steering.training.methods import OURS
 
@@ -128,23 +128,7 @@ class Method:
 @cache
 def methods() -> dict[str, Method]:
     """All methods by name, ours first; one of another package that cannot be loaded is logged and left out."""
-    by_name: dict[str, Method] = {}
-    for module in OURS:
-        method = import_module(module).METHOD
-        by_name[method.name] = method
-    for point in entry_points(group=ENTRY_POINTS):
-        try:
-            method = point.load()
-        except Exception as error:  # another package's import may fail in any way
-            logger.warning("Method %s (%s) is left out: %r", point.name, point.value, error, exc_info=True)
-            continue
-        if not isinstance(method, Method):
-            logger.warning("Entry point %s is a %s, not a Method; it is left out.", point.value, type(method).__name__)
-        elif method.name in by_name:
-            logger.warning("Entry point %s: the name %r is taken; it is left out.", point.value, method.name)
-        else:
-            by_name[method.name] = method
-    return by_name
+    return with_plugins((import_module(module).METHOD for module in OURS), ENTRY_POINTS, Method)
 
 
 def method_named(name: str) -> Method:

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 import steering
+from steering import plugins
 from steering.errors import SteeringError
-from steering.evaluation import measures as registry
 from steering.evaluation.measures import Measure, MeasureContext, measure, measure_named, measures
 from steering.pairs.dataset import Pairs
 from steering.pairs.schema import PreferencePair
@@ -47,7 +47,7 @@ def installed(monkeypatch):
             return self.loaded
 
     def install(*loaded):
-        monkeypatch.setattr(registry, "entry_points", lambda group: [EntryPoint(each) for each in loaded])
+        monkeypatch.setattr(plugins, "entry_points", lambda group: [EntryPoint(each) for each in loaded])
         measures.cache_clear()
 
     yield install

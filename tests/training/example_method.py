@@ -7,6 +7,7 @@ from typing import Any, Literal
 import pytest
 import torch
 
+from steering import plugins
 from steering.training import registry
 from steering.training.config import MethodConfig, setting
 from steering.training.progress import Progress
@@ -45,5 +46,5 @@ METHOD = registry.Method("example", "An example", "Makes a vector out of nothing
 def install(monkeypatch: pytest.MonkeyPatch, *points: EntryPoint) -> None:
     """Let the registry find these entry points, this module's method by default, for the length of the test."""
     points = points or (EntryPoint("example", f"{__name__}:METHOD", registry.ENTRY_POINTS),)
-    monkeypatch.setattr(registry, "entry_points", lambda group: [p for p in points if p.group == group])
+    monkeypatch.setattr(plugins, "entry_points", lambda group: [p for p in points if p.group == group])
     registry.methods.cache_clear()

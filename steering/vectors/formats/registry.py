@@ -12,11 +12,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
-from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Protocol
 
 from steering.errors import SteeringError
+from steering.plugins import with_plugins
 from steering.vectors.vector import SteeringVector
 
 ENTRY_POINTS = "steering.formats"
@@ -72,18 +72,7 @@ class Format:
 @cache
 def formats() -> dict[str, Format]:
     """List all formats by name, ours first; one of another package that cannot be used is logged and left out."""
-    known = {each.name: each for each in (import_module(module).FORMAT for module in OURS)}
-    for point in entry_points(group=ENTRY_POINTS):
-        try:
-            loaded = point.load()
-        except Exception:  # a module of somebody else may fail in any way
-            logger.warning("format %s (%s) cannot be loaded and is left out", point.name, point.value, exc_info=True)
-            continue
-        if not isinstance(loaded, Format) or loaded.name in known:
-            logger.warning("format %s (%s) is no Format or its name is taken; left out", point.name, point.value)
-            continue
-        known[loaded.name] = loaded
-    return known
+    return with_plugins((import_module(module).FORMAT for module in OURS), ENTRY_POINTS, Format)
 
 
 def format_named(name: str) -> Format:

@@ -6,9 +6,10 @@ import logging
 import pytest
 import torch
 
+from steering import plugins
 from steering.cli.main import main
 from steering.errors import SteeringError
-from steering.vectors.formats import Format, format_named, formats, read_any, registry, suffixes, write
+from steering.vectors.formats import Format, format_named, formats, read_any, suffixes, write
 from steering.vectors.vector import SteeringVector
 
 
@@ -42,7 +43,7 @@ def installed(monkeypatch):
     """Make the registry see these entry points, as if their packages were installed."""
 
     def install(*loaded):
-        monkeypatch.setattr(registry, "entry_points", lambda group: [EntryPoint(each) for each in loaded])
+        monkeypatch.setattr(plugins, "entry_points", lambda group: [EntryPoint(each) for each in loaded])
         formats.cache_clear()
 
     yield install
