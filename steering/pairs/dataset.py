@@ -58,6 +58,7 @@ class PairsReport:
         dropped: the others, in order.
         columns: field of a pair -> column it was read from; empty for pairs made in memory.
         unit: what `Dropped.line` counts, "line" or "row".
+        notes: whole sentences about how it was read: the encoding, rows past the limit, a text taken apart.
     """
 
     source: str
@@ -66,6 +67,7 @@ class PairsReport:
     dropped: tuple[Dropped, ...] = ()
     columns: dict[str, str] = field(default_factory=dict)
     unit: str = "row"
+    notes: tuple[str, ...] = ()
 
     def summary(self) -> str:
         """Describe it in one sentence, as in "Read 9 rows of a.csv: 7 pairs kept, 2 dropped (duplicate: 2)."."""
@@ -95,7 +97,12 @@ class Pairs(Sequence[PreferencePair]):
 
     @classmethod
     def of_rows(
-        cls, source: str, rows: Iterable[RawRow | tuple[int, PreferencePair]], columns: dict[str, str], unit: str
+        cls,
+        source: str,
+        rows: Iterable[RawRow | tuple[int, PreferencePair]],
+        columns: dict[str, str],
+        unit: str,
+        notes: tuple[str, ...] = (),
     ) -> Self:
         """Check rows one by one: good ones become pairs, the others are dropped and reported.
 
@@ -104,6 +111,7 @@ class Pairs(Sequence[PreferencePair]):
             rows: (number, fields of a file's row, the reason why it has none, or a pair).
             columns: field of a pair -> column, for the report.
             unit: what the numbers count, "line" or "row".
+            notes: sentences for the report.
 
         Raises:
             SteeringError: no row is left.
@@ -121,7 +129,7 @@ class Pairs(Sequence[PreferencePair]):
                 dropped.append(Dropped(line, str(problem)))
         if not line_of:
             raise _nothing_left(source, dropped, unit)
-        report = PairsReport(source, len(line_of) + len(dropped), len(line_of), tuple(dropped), columns, unit)
+        report = PairsReport(source, len(line_of) + len(dropped), len(line_of), tuple(dropped), columns, unit, notes)
         return cls(tuple(line_of), report)
 
     def __len__(self) -> int:
@@ -237,7 +245,7 @@ def without_prompts(pairs: Pairs, others: Pairs) -> Pairs:
 
 
 def _from_table(source: str, table: RawTable) -> Pairs:
-    return Pairs.of_rows(source, table.rows, table.layout.columns(), table.unit)
+    return Pairs.of_rows(source, table.layout.rows(table.records), table.layout.columns(), table.unit, table.notes)
 
 
 def _nothing_left(source: str, dropped: Sequence[Dropped], unit: str) -> SteeringError:

@@ -1,7 +1,7 @@
-"""Parse files of preference pairs: CSV, TSV, JSON, JSONL and Parquet become rows of raw fields.
+"""Parse files of preference pairs: CSV, TSV, JSON, JSONL and Parquet become records, one for each row.
 
 Nothing here judges what a row says; `schema.py` does. A reader finds the columns first, so that it can refuse a file
-it does not understand before reading it, and then yields its rows one by one.
+it does not understand before reading it, and then yields its records one by one.
 """
 
 import codecs
@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from steering.errors import SteeringError
-from steering.pairs.schema import Layout, RawRow, find_layout, quoted_list, type_in_words
+from steering.pairs.schema import Layout, Record, find_layout, quoted_list, type_in_words
 
 if TYPE_CHECKING:
     from pyarrow.parquet import ParquetFile
@@ -34,14 +34,19 @@ MAX_JSON_VALUES = 5_000_000
 
 
 class RawTable(NamedTuple):
-    """A file's rows, not yet checked.
+    """A file's records, not yet checked.
 
-    `rows` may raise SteeringError on the way; `unit` is what they are counted in, "line" of the file or "row".
+    Attributes:
+        layout: which column holds what.
+        records: may raise SteeringError on the way.
+        unit: what the records are counted in, "line" of the file or "row".
+        notes: sentences for the reader of the report, such as which encoding the text is in.
     """
 
     layout: Layout
-    rows: Iterator[RawRow]
+    records: Iterator[Record]
     unit: str
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +107,7 @@ def too_many(source: str, max_rows: int, rows: int | None = None) -> SteeringErr
     return SteeringError(f"{source}: there are {amount}; keep fewer.")
 
 
-def limited(rows: Iterable[RawRow], source: str, max_rows: int) -> Iterator[RawRow]:
+def limited(rows: Iterable[Record], source: str, max_rows: int) -> Iterator[Record]:
     """Yield the rows; raise SteeringError at the first one beyond `max_rows`."""
     rows = iter(rows)
     yield from islice(rows, max_rows)
@@ -141,14 +146,14 @@ def _csv(file: PairFile, delimiters: str = ",;\t") -> RawTable:
         except SteeringError as error:
             failures.append((len(header), error))
             continue
-        return RawTable(layout, limited(_csv_rows(layout, header, records), file.name, file.max_rows), "line")
+        return RawTable(layout, limited(_csv_rows(header, records), file.name, file.max_rows), "line")
     raise max(failures, key=lambda failure: failure[0])[1]
 
 
-def _csv_rows(layout: Layout, header: list[str], records: Iterable[tuple[int, list[str]]]) -> Iterator[RawRow]:
+def _csv_rows(header: list[str], records: Iterable[tuple[int, list[str]]]) -> Iterator[Record]:
     for line, cells in records:
         if len(cells) == len(header):
-            yield line, layout.fields(dict(zip(header, cells, strict=True)))
+            yield line, dict(zip(header, cells, strict=True))
         else:
             yield line, f"the number of fields differs from the header's ({len(cells)} instead of {len(header)})"
 
@@ -212,7 +217,7 @@ def _rows_of_columns(value: Any, file: PairFile) -> list[Any]:
 
 def _jsonl(file: PairFile) -> RawTable:
     _check_json_size(file)
-    rows: list[tuple[int, dict[str, Any] | str]] = []
+    rows: list[Record] = []
     for number, line in enumerate(io.BytesIO(file.data), 1):
         if not line.strip():
             continue
@@ -227,11 +232,11 @@ def _jsonl(file: PairFile) -> RawTable:
     return _json_table(file, rows, "line")
 
 
-def _json_table(file: PairFile, rows: list[tuple[int, dict[str, Any] | str]], unit: str) -> RawTable:
+def _json_table(file: PairFile, rows: list[Record], unit: str) -> RawTable:
     names = list(dict.fromkeys(name for _, row in rows if isinstance(row, dict) for name in row))
     # With no object at all there are no columns to miss: each row then carries its own reason.
     layout = file.layout(names) if names else Layout()
-    return RawTable(layout, ((number, layout.fields(row)) for number, row in rows), unit)
+    return RawTable(layout, iter(rows), unit)
 
 
 def _parsed(text: bytes) -> Any:
@@ -272,14 +277,14 @@ def _parquet(file: PairFile) -> RawTable:
     return RawTable(layout, limited(_parquet_rows(file, layout, opened), file.name, file.max_rows), "row")
 
 
-def _parquet_rows(file: PairFile, layout: Layout, opened: "ParquetFile") -> Iterator[RawRow]:
+def _parquet_rows(file: PairFile, layout: Layout, opened: "ParquetFile") -> Iterator[Record]:
     number = 0
     try:
         for batch in opened.iter_batches(batch_size=64, columns=layout.used()):  # few: a text may be long
             batch.validate(full=True)
             for index in range(batch.num_rows):
                 number += 1
-                yield number, layout.fields(batch.slice(index, 1).to_pylist()[0])
+                yield number, batch.slice(index, 1).to_pylist()[0]
     except Exception as error:
         raise _damaged(file) from error
 

@@ -1,6 +1,6 @@
 """From one row of a file to one preference pair: its columns, the shapes its fields can have, and its checks."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -72,6 +72,9 @@ class RawFields(NamedTuple):
     rejected: Any
 
 
+Record = tuple[int, Mapping[str, Any] | str]
+"""(line or row number, 1-based; the row's cells by column, or the reason why it could not be parsed)"""
+
 RawRow = tuple[int, RawFields | str]
 """(line or row number, 1-based; the row's fields, or the reason why it has none)"""
 
@@ -113,6 +116,10 @@ class Layout:
             case "B":
                 return RawFields(prompt, second, first)
         return f"{self.letter} is neither A nor B"
+
+    def rows(self, records: Iterable[Record]) -> Iterator[RawRow]:
+        """Pick the fields of every record."""
+        return ((number, self.fields(cells)) for number, cells in records)
 
     def used(self) -> list[str]:
         """List the columns to be read."""
