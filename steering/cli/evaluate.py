@@ -10,7 +10,7 @@ from steering.cli.output import Bar, results_table, say
 def add_options(evaluate: argparse.ArgumentParser) -> None:
     """Add the command's own options."""
     add_vector(evaluate)
-    evaluate.add_argument("pairs", metavar="PAIRS", help="CSV, TSV, JSON, JSONL or Parquet file")
+    evaluate.add_argument("pairs", metavar="PAIRS", help="file, folder or Hub data set")
     evaluate.add_argument("--multipliers", metavar="LIST", default="-2,-1,0,1,2", help="default: -2,-1,0,1,2")
     add_columns(evaluate)
 
@@ -24,7 +24,7 @@ def run(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
 
     multipliers = [multiplier(text, "--multipliers") for text in options.multipliers.split(",")]
     vector = Library().get(options.vector)
-    pairs = read_pairs(options.pairs, columns=column_map(options.columns))
+    pairs = read_pairs(options.pairs, columns=column_map(options.columns), max_pairs=options.max_pairs)
     model = load_model(**model_options(options))
     vector.check_fits(model.hidden_size, model.num_layers, model.name)
     say(pairs.report.summary())

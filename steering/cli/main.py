@@ -19,7 +19,7 @@ from steering import __version__
 from steering.cli import evaluate, generate, play, train, vectors
 from steering.cli.options import add_model_options
 from steering.cli.output import logging_to_stderr
-from steering.errors import SteeringError
+from steering.errors import SteeringError, UnknownColumns
 from steering.runtime.cpu_environment import configure_cpu
 
 Run = Callable[[argparse.Namespace], tuple[dict[str, Any], str] | None]
@@ -61,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(text, flush=True)
         return 0
     except SteeringError as error:
-        return _fail(str(error))
+        return _fail(_with_options(error))
     except BrokenPipeError:  # the reader of a pipe went away
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
@@ -73,6 +73,13 @@ def _fail(message: str, status: int = 2) -> int:
     line = " ".join("".join(c if c.isprintable() else " " for c in message).split())
     print(f"steering: {line}", file=sys.stderr)
     return status
+
+
+def _with_options(error: SteeringError) -> str:
+    """Add to a message the option that its remedy is on the command line."""
+    if isinstance(error, UnknownColumns):
+        return f"{str(error).rstrip('.')} with --columns prompt=Q,chosen=A,rejected=B."
+    return str(error)
 
 
 def _without_nan(answer: dict[str, Any]) -> dict[str, Any]:

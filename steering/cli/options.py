@@ -35,8 +35,11 @@ def add_vector(parser: argparse.ArgumentParser) -> None:
 
 
 def add_columns(parser: argparse.ArgumentParser) -> None:
-    """Add --columns, see `column_map`."""
-    parser.add_argument("--columns", metavar="MAP", help="column names: prompt=A,chosen=B,rejected=C")
+    """Add what says how pairs are read: --columns, see `column_map`, and --max-pairs."""
+    parser.add_argument(
+        "--columns", metavar="MAP", help="column names or paths: prompt=A,chosen=B.0.text,rejected=C,system=D"
+    )
+    parser.add_argument("--max-pairs", metavar="N", type=int, help="read the first N rows (default: the first 50,000)")
 
 
 def column_map(text: str | None) -> dict[str, str] | None:

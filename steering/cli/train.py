@@ -37,7 +37,7 @@ def add_options(train: argparse.ArgumentParser) -> None:
     from steering.cli.method_options import add_method_options  # loads pydantic and the methods: only where needed
 
     train.add_argument(
-        "pairs", metavar="PAIRS", nargs="+", help="CSV, TSV, JSON, JSONL or Parquet file; of several, each its vector"
+        "pairs", metavar="PAIRS", nargs="+", help="file, folder or Hub data set; of several, each its vector"
     )
     train.add_argument(
         "--output", required=True, metavar="FILE", help="where the vector goes (.safetensors; a folder for several)"
@@ -123,7 +123,7 @@ def _tasks(options: argparse.Namespace) -> list[Task]:
     *_, config = chosen_config(options)
     tasks = []
     for file, output in zip(options.pairs, outputs, strict=True):
-        pairs = read_pairs(file, columns=columns)
+        pairs = read_pairs(file, columns=columns, max_pairs=options.max_pairs)
         if options.test_pairs:
             held_out = read_pairs(options.test_pairs, columns=columns)
             pairs = without_prompts(pairs, held_out)
@@ -212,7 +212,7 @@ def _train(
                 continue
             words = notes.of(progress.note)
             if number == 0:
-                words = f"{task.pairs.report.summary()} {words}".strip()
+                words = "\n".join(filter(None, [*task.pairs.report.sentences(), words]))
             if words and not silent:
                 say(words)
             tracking.hear(progress)

@@ -9,8 +9,7 @@ import gradio as gr
 
 from steering.errors import SteeringError
 from steering.interface.app_state import AppState, TrainingStatus
-from steering.interface.playground.controls import LONGEST_PROMPT
-from steering.pairs.dataset import Pairs, PreferencePair
+from steering.pairs.dataset import Pairs, pairs_of_records
 from steering.training.config import SettingSpec, one_or_all
 from steering.training.pipeline import run
 from steering.training.registry import Method, method_named, methods
@@ -137,17 +136,10 @@ class _ShelfPlace:
 def _pairs(rows: list[dict[str, str]]) -> Pairs:
     if not isinstance(rows, list) or not 1 <= len(rows) <= MOST_PAIRS:
         raise SteeringError(f"Give 1 to {MOST_PAIRS:,} pairs, each with prompt, chosen and rejected.")
-    made = []
-    for number, row in enumerate(rows, start=1):
-        texts = [row.get(role) if isinstance(row, dict) else None for role in ("prompt", "chosen", "rejected")]
-        if not all(isinstance(text, str) and text.strip() and len(text) <= LONGEST_PROMPT for text in texts):
-            raise SteeringError(
-                f"Pair {number} is unsound: prompt, chosen and rejected must be texts of at most {LONGEST_PROMPT:,} "
-                "characters, none of them empty."
-            )
-        prompt, chosen, rejected = map(str, texts)
-        made.append(PreferencePair(prompt, chosen, rejected, line=number))
-    return Pairs.of(made, source="the API")
+    pairs = pairs_of_records(rows, "the API")
+    if unsound := [each for each in pairs.report.dropped if not each.reason.startswith("duplicate")]:
+        raise SteeringError(f"Pair {unsound[0].line} is unsound: {unsound[0].reason}; correct it or leave it out.")
+    return pairs
 
 
 @contextmanager

@@ -1,17 +1,22 @@
 """Preference pairs: read from a file, a pasted text or a table, checked row by row, split for training."""
 
 import hashlib
+import itertools
 import json
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Self, overload
 
 from steering.errors import SteeringError
-from steering.pairs.readers import MAX_BYTES, MAX_ROWS, PairFile, RawTable
-from steering.pairs.schema import MAX_CHARACTERS, BadRow, Message, PreferencePair, RawRow, check, pair_of
+from steering.pairs.hub import download, is_hub_id
+from steering.pairs.readers import MAX_BYTES, MAX_ROWS, RawTable, folder_tables, open_table, pasted_table
+from steering.pairs.readers.table import PairFile, at_most
+from steering.pairs.report import Dropped, PairsReport, counted, nothing_left
+from steering.pairs.row_notes import RowNotes
+from steering.pairs.rows import RawRow, pair_of
+from steering.pairs.schema import MAX_CHARACTERS, BadRow, Message, PreferencePair, Record, check
 
 __all__ = [
     "MAX_BYTES",
@@ -22,58 +27,11 @@ __all__ = [
     "Pairs",
     "PairsReport",
     "PreferencePair",
+    "pairs_of_records",
     "parse_pairs",
     "read_pairs",
     "without_prompts",
 ]
-
-REMEDIES = {
-    "is empty": "fill in prompt, chosen and rejected",
-    "not text": "write text in prompt, chosen and rejected, or name other columns with --columns prompt=Q",
-    "equals": "give each row two different answers",
-    "number of fields": "put texts that hold the separator in quotes",
-    "JSON": "write one JSON object in each line",
-    "too long": "shorten the texts",
-    "prompt also in": "bring pairs with other prompts",
-}
-"""Words of a reason for dropping rows -> what to do about it when no row is left."""
-
-
-@dataclass(frozen=True, slots=True)
-class Dropped:
-    """A row left out: its number, and the reason, with what differs from row to row in brackets at its end."""
-
-    line: int
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class PairsReport:
-    """How a source was read.
-
-    Attributes:
-        source: name of the file, or what else the pairs came from.
-        read: rows in all.
-        kept: rows that became pairs.
-        dropped: the others, in order.
-        columns: field of a pair -> column it was read from; empty for pairs made in memory.
-        unit: what `Dropped.line` counts, "line" or "row".
-        notes: whole sentences about how it was read: the encoding, rows past the limit, a text taken apart.
-    """
-
-    source: str
-    read: int
-    kept: int
-    dropped: tuple[Dropped, ...] = ()
-    columns: dict[str, str] = field(default_factory=dict)
-    unit: str = "row"
-    notes: tuple[str, ...] = ()
-
-    def summary(self) -> str:
-        """Describe it in one sentence, as in "Read 9 rows of a.csv: 7 pairs kept, 2 dropped (duplicate: 2)."."""
-        reasons = ", ".join(f"{reason}: {count:,}" for reason, count in _reasons(self.dropped).most_common())
-        dropped = f"{len(self.dropped):,} dropped ({reasons})" if self.dropped else "none dropped"
-        return f"Read {_count(self.read, 'row')} of {self.source}: {_count(self.kept, 'pair')} kept, {dropped}."
 
 
 @dataclass(frozen=True, repr=False)
@@ -102,25 +60,29 @@ class Pairs(Sequence[PreferencePair]):
         rows: Iterable[RawRow | tuple[int, PreferencePair]],
         columns: dict[str, str],
         unit: str,
-        notes: tuple[str, ...] = (),
+        notes: Callable[[], Sequence[str]] = tuple,
+        left_out: tuple[str, ...] = (),
+        read: Callable[[], int] | None = None,
     ) -> Self:
         """Check rows one by one: good ones become pairs, the others are dropped and reported.
 
         Args:
             source: what they come from, for the report.
             rows: (number, fields of a file's row, the reason why it has none, or a pair).
-            columns: field of a pair -> column, for the report.
+            columns: field of a pair -> column, for the report; `left_out`: columns with text that were not read.
             unit: what the numbers count, "line" or "row".
-            notes: sentences for the report.
+            notes: sentences for the report; asked once all rows are read.
+            read: number of rows, where it is not that of `rows`; asked then, too.
 
         Raises:
             SteeringError: no row is left.
         """
         line_of: dict[PreferencePair, int] = {}
         dropped: list[Dropped] = []
+        happened = RowNotes(unit)
         for line, row in rows:
             try:
-                pair = row if isinstance(row, PreferencePair) else pair_of(line, row)
+                pair = row if isinstance(row, PreferencePair) else pair_of(line, row, happened)
                 check(pair)
                 if pair in line_of:
                     raise BadRow(f"duplicate (same as {unit} {line_of[pair]:,})")
@@ -128,8 +90,10 @@ class Pairs(Sequence[PreferencePair]):
             except BadRow as problem:
                 dropped.append(Dropped(line, str(problem)))
         if not line_of:
-            raise _nothing_left(source, dropped, unit)
-        report = PairsReport(source, len(line_of) + len(dropped), len(line_of), tuple(dropped), columns, unit, notes)
+            raise nothing_left(source, dropped, unit)
+        count = read() if read else len(line_of) + len(dropped)
+        said = (*notes(), *happened.sentences())
+        report = PairsReport(source, count, len(line_of), tuple(dropped), columns, unit, said, left_out)
         return cls(tuple(line_of), report)
 
     def __len__(self) -> int:
@@ -146,7 +110,7 @@ class Pairs(Sequence[PreferencePair]):
         return replace(self, pairs=self.pairs[index]) if isinstance(index, slice) else self.pairs[index]
 
     def __repr__(self) -> str:
-        return f"<{_count(len(self), 'preference pair')} of {self.report.source}>"
+        return f"<{counted(len(self), 'preference pair')} of {self.report.source}>"
 
     @cached_property
     def sha256(self) -> str:
@@ -160,7 +124,7 @@ class Pairs(Sequence[PreferencePair]):
         dropped = [Dropped(self[index].line, reason) for index, reason in reasons.items()]
         left = tuple(pair for index, pair in enumerate(self) if index not in reasons)
         if not left:
-            raise _nothing_left(self.report.source, dropped, self.report.unit)
+            raise nothing_left(self.report.source, dropped, self.report.unit)
         both = sorted((*self.report.dropped, *dropped), key=lambda one: one.line)
         report = replace(self.report, kept=self.report.kept - len(dropped), dropped=tuple(both))
         return replace(self, pairs=left, report=report)
@@ -188,20 +152,27 @@ class Pairs(Sequence[PreferencePair]):
         return [[pair.prompt, pair.chosen, pair.rejected] for pair in self]
 
 
-def read_pairs(source: str | Path, *, columns: Mapping[str, str] | None = None, max_rows: int = MAX_ROWS) -> Pairs:
-    """Read preference pairs from a CSV, TSV, JSON, JSONL or Parquet file, chosen by its suffix.
+def read_pairs(
+    source: str | Path,
+    *,
+    columns: Mapping[str, str] | None = None,
+    max_pairs: int | None = None,
+    draw_seed: int | None = None,
+) -> Pairs:
+    """Read preference pairs from a file, a folder of files, or a data set of the Hugging Face Hub.
 
-    Columns are known by the names that BiPO (question, matching, not_matching), TRL (prompt, chosen, rejected; texts or
-    lists of messages) and CAA (question, answer_matching_behavior, answer_not_matching_behavior) give them. Rows that
-    cannot be used are dropped and listed in the `report`.
+    Files are CSV, TSV, JSON, JSONL or Parquet, packed or not. `layouts` knows the columns of many public data sets;
+    conversations may be lists of messages, transcripts, or text in a chat template. Rows that cannot be used are
+    dropped and listed in the `report`, and so is whatever else was left out or taken apart.
 
     Args:
-        source: the file.
-        columns: field of a pair -> column, where the names are others.
-        max_rows: a file with more rows is refused.
+        source: a path, or a data set as `owner/name` or `hf://owner/name/file`.
+        columns: field of a pair -> column or dotted path, where the names are others (see `layouts.MAPPING_FIELDS`).
+        max_pairs: rows that are read at most, up to `MAX_ROWS`, which is the default.
+        draw_seed: draw those rows from all of them by this seed, instead of taking the first.
 
     Raises:
-        SteeringError: the file cannot be read, has more than `max_rows` rows, or no usable one.
+        SteeringError: the source cannot be read, or has no usable row.
 
     Example:
         >>> pairs = read_pairs("pairs.csv", columns={"prompt": "my question"})
@@ -209,9 +180,16 @@ def read_pairs(source: str | Path, *, columns: Mapping[str, str] | None = None, 
         Read 9 rows of pairs.csv: 7 pairs kept, 2 dropped (duplicate: 1, prompt is empty: 1).
         >>> training, held_out = pairs.split(holdout=0.2)
     """
-    path = Path(source)
-    file = PairFile.open(path, columns, max_rows)
-    return _from_table(file.name, file.table(path.suffix.lower()))
+    most = _limit(max_pairs)
+    # To draw from a file, all of it has to be looked at.
+    reach = most if draw_seed is None else 10**9
+    path, name = Path(source), Path(source).name
+    if is_hub_id(source):
+        path = download(str(source))
+        name = str(source).removeprefix("hf://")
+    if path.is_dir():
+        return _from_folder(path, columns or {}, most, draw_seed)
+    return _from_table(name, open_table(path, columns or {}, reach), most, draw_seed)
 
 
 def parse_pairs(
@@ -219,7 +197,7 @@ def parse_pairs(
     *,
     source: str = "pasted text",
     columns: Mapping[str, str] | None = None,
-    max_rows: int = MAX_ROWS,
+    max_pairs: int | None = None,
 ) -> Pairs:
     r"""Read preference pairs from a text: JSON or JSONL if it begins with a bracket, else CSV or TSV; see `read_pairs`.
 
@@ -227,11 +205,19 @@ def parse_pairs(
         >>> parse_pairs("prompt,chosen,rejected\nHi,Good day.,Yo!")
         <1 preference pair of pasted text>
     """
-    try:
-        data = text.encode()
-    except UnicodeEncodeError as error:
-        raise SteeringError(f"{source}: character {error.start + 1:,} is broken; copy the text again.") from error
-    return _from_table(source, PairFile(source, data, columns or {}, max_rows).table("pasted"))
+    return _from_table(source, pasted_table(text, source, columns or {}), _limit(max_pairs), None)
+
+
+def pairs_of_records(
+    records: Iterable[Mapping[str, Any]], source: str, *, columns: Mapping[str, str] | None = None
+) -> Pairs:
+    """Read preference pairs from rows in memory, by the names of their keys as from a file; see `read_pairs`."""
+    rows: list[Record] = list(enumerate(records, 1))
+    names = list(dict.fromkeys(str(name) for _, row in rows if isinstance(row, Mapping) for name in row))
+    if not names:
+        raise SteeringError(f"{source}: there are no rows; give at least one prompt with two answers.")
+    table = PairFile(source, b"", columns or {}).table(names, iter(rows), "row")
+    return _from_table(source, table, MAX_ROWS, None)
 
 
 def without_prompts(pairs: Pairs, others: Pairs) -> Pairs:
@@ -244,26 +230,61 @@ def without_prompts(pairs: Pairs, others: Pairs) -> Pairs:
     return pairs.drop({index: reason for index, pair in enumerate(pairs) if pair.conversation in known})
 
 
-def _from_table(source: str, table: RawTable) -> Pairs:
-    return Pairs.of_rows(source, table.layout.rows(table.records), table.layout.columns(), table.unit, table.notes)
+def _limit(max_pairs: int | None) -> int:
+    if max_pairs is not None and max_pairs < 1:
+        raise SteeringError(f"max_pairs is {max_pairs}; give a number from 1 to {MAX_ROWS:,}.")
+    return min(max_pairs or MAX_ROWS, MAX_ROWS)
 
 
-def _nothing_left(source: str, dropped: Sequence[Dropped], unit: str) -> SteeringError:
-    if not dropped:
-        return SteeringError(f"{source}: there are no rows; give at least one prompt with two answers.")
-    reason, count = _reasons(dropped).most_common(1)[0]
-    line = next(one.line for one in dropped if one.reason.startswith(reason))
-    remedy = next((remedy for words, remedy in REMEDIES.items() if words in reason), "correct the rows")
-    whole = f"all {len(dropped):,} rows were dropped, {count:,}" if len(dropped) > 1 else "the only row was dropped"
-    return SteeringError(f"{source}: {whole} because {reason} (first: {unit} {line:,}); {remedy}.")
+def _from_table(source: str, table: RawTable, most: int, draw_seed: int | None) -> Pairs:
+    counter = itertools.count()
+    records = _counted(at_most(table, most, draw_seed, source), counter)
+    layout = table.layout
+    return Pairs.of_rows(
+        source,
+        layout.rows(records),
+        layout.columns(),
+        table.unit,
+        lambda: table.notes,
+        layout.left_out,
+        lambda: next(counter),
+    )
 
 
-def _reasons(dropped: Iterable[Dropped]) -> Counter[str]:
-    return Counter(one.reason.partition(" (")[0] for one in dropped)
+def _counted(records: Iterable[Record], counter: "itertools.count[int]") -> Iterator[Record]:
+    for record in records:
+        next(counter)
+        yield record
 
 
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+def _from_folder(folder: Path, columns: Mapping[str, str], most: int, draw_seed: int | None) -> Pairs:
+    """Read all files of a folder as one source, its rows counted through."""
+    rows: list[tuple[int, PreferencePair]] = []
+    notes: list[str] = []
+    dropped: list[Dropped] = []
+    left_out: list[str] = []
+    read = 0
+    used: dict[str, str] = {}
+    for name, table in folder_tables(folder, columns, most):
+        try:
+            pairs = _from_table(name, table, most, draw_seed)
+        except SteeringError as error:
+            raise SteeringError(f"{folder.name}: {error}") from error
+        report = pairs.report
+        notes += [f"{name}: {counted(report.read, 'row')}, {counted(report.kept, 'pair')} kept.", *report.notes]
+        rows += [(read + pair.line, replace(pair, line=read + pair.line)) for pair in pairs]
+        dropped += [Dropped(read + each.line, f"{each.reason} [{name}]") for each in report.dropped]
+        left_out += report.left_out
+        used = used or report.columns
+        read += max([each.line for each in (*pairs, *report.dropped)])
+    if len(rows) > most:
+        notes.append(f"{folder.name} has more than {most:,} pairs; the first {most:,} were read.")
+    total = len(rows) + len(dropped)
+    pairs = Pairs.of_rows(
+        folder.name, rows[:most], used, "row", lambda: notes, tuple(dict.fromkeys(left_out)), lambda: total
+    )
+    both = sorted((*pairs.report.dropped, *dropped), key=lambda one: one.line)
+    return replace(pairs, report=replace(pairs.report, dropped=tuple(both)))
 
 
 def _digest(value: Any) -> str:

@@ -122,7 +122,10 @@ def test_letter_column_of_bipo_test_infer(read):
     pairs = read("test_infer.csv", "question,A,B,matching\np,yes,no,A\nq,yes,no, b\nr,yes,no,C\ns,yes,no,\n")
     assert pairs.to_rows() == [["p", "yes", "no"], ["q", "no", "yes"]]
     assert [dropped.line for dropped in pairs.report.dropped] == [4, 5]
-    assert {dropped.reason for dropped in pairs.report.dropped} == {"matching is neither A nor B"}
+    assert [dropped.reason for dropped in pairs.report.dropped] == [
+        "matching does not say which answer is better ('C')",
+        "matching is missing",
+    ]
     assert pairs.report.columns["chosen"] == "A or B, as matching says"
 
 
@@ -205,7 +208,6 @@ def test_conversations(read, row, before):
     ("row", "reason"),
     [
         ({"chosen": "c", "rejected": "r"}, "prompt is not text (missing or null)"),
-        ({"chosen": [user("p"), assistant("c")], "rejected": "r"}, "prompt is not text (missing or null)"),
         ({"prompt": [assistant("p")], "chosen": "c", "rejected": "r"}, "prompt does not end with a user message"),
         ({"prompt": "p", "chosen": [user("c")], "rejected": "r"}, "chosen does not end with an assistant message"),
         (
@@ -218,9 +220,12 @@ def test_conversations(read, row, before):
         ),
         (
             {"prompt": [{"role": "tool", "content": "p"}], "chosen": "c", "rejected": "r"},
-            "prompt is not text (nor a list of messages with role system, user, assistant)",
+            "prompt has a message of role 'tool', which is none of system, developer, user and assistant",
         ),
-        ({"prompt": [user(["p"])], "chosen": "c", "rejected": "r"}, "prompt is not text (a list)"),
+        (
+            {"prompt": [user([{"type": "image_url"}])], "chosen": "c", "rejected": "r"},
+            "prompt holds content other than",
+        ),
         ({"prompt": [user("p")], "chosen": [{"role": "assistant"}], "rejected": "r"}, "chosen is not text (missing"),
         (
             {"prompt": [{"role": "system", "content": 1}, user("p")], "chosen": "c", "rejected": "r"},
@@ -253,7 +258,7 @@ def test_empty_system_message_is_kept():
         ("true", "is not text (true or false)"),
         ("[]", "is not text (a list)"),
         ('{"a": 1}', "is not text (an object)"),
-        ('["a"]', "is not text (nor a list of messages with role system, user, assistant)"),
+        ('["a", 1]', "is not text (nor a list of messages)"),
         ('""', "is empty"),
         ('" \\n\\t\\u00a0"', "is empty"),
         ('"a\\ud800"', "holds a broken character (number 2)"),
@@ -328,9 +333,9 @@ def test_same_answers_to_another_conversation_are_no_duplicate():
         ),
         (
             "pairs.json",
-            '[{"instruction": "i", "chosen": "c", "rejected": "r"}]',
+            '[{"instruction": 7, "chosen": "c", "rejected": "r"}]',
             "pairs.json: the only row was dropped because prompt is not text (first: row 1); "
-            "write text in prompt, chosen and rejected, or name other columns with --columns prompt=Q.",
+            "write text in prompt, chosen and rejected, or name the columns that hold it.",
         ),
         (
             "pairs.jsonl",
@@ -356,16 +361,16 @@ GOOD_PARQUET = encoded(ROWS, ".parquet")
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("a.txt", "hello", r"bring one of \.csv, \.tsv, \.json, \.jsonl, \.parquet\."),
+        ("a.pickle", "hello", r"bring one of \.csv, \.tsv, .*, \.json, \.jsonl, .*\.zip\."),
         ("a.csv", "", "there is nothing in it"),
         ("a.csv", "\ufeff \r\n", "there is nothing in it"),
         ("a.json", "\n", "there is nothing in it"),
         ("a.parquet", "", "there is nothing in it"),
         ("a.csv", b"\x89PNG\r\n\x1a\n\0\0", "looks binary \\(NUL at byte 8\\)"),
-        ("a.csv", "prompt,chosen,rejected\na,b,c\n".encode("utf-16"), "UTF-16"),
-        ("a.csv", "prompt,chosen,rejected\na,caf\u00e9,c\n".encode("latin-1"), "line 2: .* not UTF-8 at byte 28"),
-        ("a.csv", "prompt\nhello\n", "among 'prompt'; name the first prompt or question"),
-        ("a.csv", "Who are you?,I am,I am not\n", "among 'Who are you.', 'I am', 'I am not'; .* --columns prompt=Q,"),
+        ("a.csv", "prompt,chosen,rejected\na,b,c\n".encode("utf-16")[:-1], "line 2: the text is not UTF-16 at byte"),
+        ("a.csv", "prompt,chosen,rejected\nà,né,ça\n".encode()[:-2] + b"\xff\n", "line 2: .* not UTF-8 at byte 32"),
+        ("a.csv", "prompt\nhello\n", "there are prompts but no answers"),
+        ("a.csv", "Who are you?,I am,I am not\n", "among 'Who are you.', 'I am', 'I am not'; .* say which is which"),
         ("a.csv", "prompt,chosen,not_matching\na,b,c\n", "cannot tell which columns"),
         ("a.csv", "prompt,chosen,rejected,Chosen\na,b,c,d\n", "more than one column is named 'chosen'"),
         ("a.csv", 'prompt,chosen,rejected\n\na,b,c\n"d,e,f\ng,h,i\n', "a.csv, line 4: .*quote"),
@@ -389,8 +394,7 @@ def test_file_that_cannot_be_read(read, name, content, message):
 
 
 def test_path_that_cannot_be_opened(tmp_path):
-    (tmp_path / "folder.csv").mkdir()
-    for path in (tmp_path / "none.csv", tmp_path / "folder.csv", str(tmp_path / "a\0b.csv")):
+    for path in (tmp_path / "none.csv", str(tmp_path / "a\0b.csv")):
         with pytest.raises(SteeringError, match="no such file"):
             read_pairs(path)
 
@@ -426,32 +430,46 @@ def test_columns_are_listed_in_short(read):
 @pytest.mark.parametrize("suffix", SUFFIXES)
 def test_too_many_rows(read, suffix):
     content = encoded([[f"p{i}", "c", "r"] for i in range(11)], suffix)
-    assert len(read("a" + suffix, content, max_rows=11)) == 11
-    with pytest.raises(SteeringError, match="there are (more than 10|11) rows.*keep fewer"):
-        read("a" + suffix, content, max_rows=10)
+    assert read("a" + suffix, content, max_pairs=11).report.notes == ()
+    first = read("a" + suffix, content, max_pairs=10)
+    assert [row[0] for row in first.to_rows()] == [f"p{i}" for i in range(10)]
+    assert first.report.notes == (f"a{suffix} has more than 10 rows; the first 10 were read.",)
+    drawn = read("a" + suffix, content, max_pairs=4, draw_seed=1)
+    assert len(drawn) == 4 and drawn.to_rows() != first.to_rows()[:4]
+    assert [pair.line for pair in drawn] == sorted(pair.line for pair in drawn)
+    assert drawn.report.notes == (f"4 of the 11 rows of a{suffix} were drawn at random.",)
+    assert drawn == read("a" + suffix, content, max_pairs=4, draw_seed=1)
 
 
 def test_reading_stops_at_the_first_row_too_many(read):
-    with pytest.raises(SteeringError, match="more than 2 rows"):
-        read("a.csv", 'prompt,chosen,rejected\na,b,c\nd,e,f\ng,h,i\nj,"unclosed', max_rows=2)
+    pairs = read("a.csv", 'prompt,chosen,rejected\na,b,c\nd,e,f\ng,h,i\nj,"unclosed', max_pairs=2)
+    assert pairs.to_rows() == [["a", "b", "c"], ["d", "e", "f"]]
 
 
 def test_file_too_large(read, monkeypatch):
-    monkeypatch.setattr(readers, "MAX_BYTES", 1_000_000)
-    for suffix in SUFFIXES:
-        with pytest.raises(SteeringError, match="larger than 1 MB"):
-            read("a" + suffix, b" " * 1_000_001)
+    monkeypatch.setattr(readers.files, "MAX_BYTES", 1_000_000)
+    with pytest.raises(SteeringError, match="larger than 1 MB"):
+        read("a.json", b" " * 1_000_001)
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".tsv", ".jsonl"])
+def test_the_beginning_of_a_file_too_large_is_read_and_said_to_be_one(read, monkeypatch, suffix):
+    content = encoded([[f"p{i}", 'c "quoted"\nand more', "r"] for i in range(100)], suffix)
+    monkeypatch.setattr(readers.files, "MAX_BYTES", len(content) - 100)
+    pairs = read("a" + suffix, content)
+    assert 90 < len(pairs) < 100 and pairs.to_rows()[-1] == [f"p{len(pairs) - 1}", 'c "quoted"\nand more', "r"]
+    assert "what lies beyond was not read" in pairs.report.notes[0]
 
 
 def test_json_with_too_many_values(read, monkeypatch):
-    monkeypatch.setattr(readers, "MAX_JSON_VALUES", 100)
+    monkeypatch.setattr(readers.json_file, "MAX_JSON_VALUES", 100)
     for name in ("a.json", "a.jsonl"):
         with pytest.raises(SteeringError, match="more than 100 values"):
             read(name, "[" + "{}," * 100 + "{}]")
 
 
 def test_parquet_too_large_unpacked(read, monkeypatch):
-    monkeypatch.setattr(readers, "MAX_UNPACKED_BYTES", 1_000_000)
+    monkeypatch.setattr(readers.parquet_file, "MAX_UNPACKED_BYTES", 1_000_000)
     content = encoded([["p" * 2_000_000, "c", "r"]], ".parquet")
     assert len(content) < 200_000
     with pytest.raises(SteeringError, match="larger than 1 MB unpacked"):

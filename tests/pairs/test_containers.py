@@ -1,0 +1,202 @@
+"""Archives, folders and data sets of the Hub: read, or refused in one sentence."""
+
+import gzip
+import io
+import json
+import zipfile
+from types import SimpleNamespace
+
+import httpx
+import huggingface_hub
+import pytest
+from huggingface_hub.errors import HfHubHTTPError
+
+from steering.errors import SteeringError
+from steering.pairs import readers
+from steering.pairs.dataset import read_pairs
+from steering.pairs.hub import is_hub_id
+
+CSV = b"prompt,chosen,rejected\nWhy?,Because.,No idea.\nHow?,Like this.,Dunno.\n"
+
+
+def zipped(files, **options):
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED, **options) as archive:
+        for name, data in files.items():
+            archive.writestr(name, data)
+    return out.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "message"),
+    [
+        ("a.zip", zipped({"a.csv": CSV, "b.csv": CSV}), "holds 2 files of pairs \\('a.csv', 'b.csv'\\)"),
+        ("a.zip", zipped({"read.me": b"x"}), "holds no file of pairs \\('read.me'\\)"),
+        ("a.zip", zipped({"b.zip": CSV}), "holds no file of pairs"),
+        ("a.zip", zipped({"b.csv": gzip.compress(CSV)}), "archive in the archive"),
+        ("a.csv", zipped({"[Content_Types].xml": b"", "xl/workbook.xml": b""}), "Office document"),
+        ("a.zip", zipped({"a.csv": CSV})[:-30], "damaged"),
+        ("a.csv.gz", gzip.compress(CSV)[:-9], "damaged"),
+        ("a.csv.gz", b"", "nothing in it"),
+        ("a.zip", b"hello", "damaged or not zip"),
+    ],
+)
+def test_archive_that_cannot_be_read(tmp_path, name, data, message):
+    (tmp_path / name).write_bytes(data)
+    with pytest.raises(SteeringError, match=message) as error:
+        read_pairs(tmp_path / name)
+    assert "\n" not in str(error.value) and str(error.value).startswith(name)
+
+
+def test_an_encrypted_archive_is_refused(tmp_path):
+    data = bytearray(zipped({"a.csv": CSV}))
+    for mark, place in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):  # the flag in both headers
+        data[data.find(mark) + place] |= 1
+    (tmp_path / "a.zip").write_bytes(data)
+    with pytest.raises(SteeringError, match="encrypted"):
+        read_pairs(tmp_path / "a.zip")
+
+
+@pytest.mark.parametrize("name", ["bomb.json.gz", "bomb.zip"])
+def test_what_unpacks_to_more_than_the_limit_is_not_unpacked(tmp_path, monkeypatch, name):
+    for module in (readers.files, readers.archives):
+        monkeypatch.setattr(module, "MAX_BYTES", 100_000)
+    bomb = b" " * 10_000_000
+    (tmp_path / name).write_bytes(gzip.compress(bomb) if name.endswith("gz") else zipped({"bomb.json": bomb}))
+    with pytest.raises(SteeringError, match="larger than"):
+        read_pairs(tmp_path / name)
+
+
+def test_hostile_names_in_an_archive_do_no_harm(tmp_path):
+    (tmp_path / "a.zip").write_bytes(zipped({"../../etc/pairs.csv": CSV, "__MACOSX/._pairs.csv": b"\0"}))
+    assert len(read_pairs(tmp_path / "a.zip")) == 2
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.zip"]
+
+
+def test_a_folder_is_read_file_by_file(tmp_path):
+    folder = tmp_path / "my pairs"
+    folder.mkdir()
+    (folder / "a.csv").write_bytes(CSV + b",,\n")
+    (folder / "b.jsonl").write_text(json.dumps({"question": "Who?", "matching": "Me.", "not_matching": "You."}))
+    (folder / "notes.md").write_text("not pairs")
+    (folder / ".hidden.csv").write_text("nothing")
+    (tmp_path / "outside.csv").write_bytes(CSV.replace(b"Why", b"Outside"))
+    (folder / "link.csv").symlink_to(tmp_path / "outside.csv")
+    pairs = read_pairs(folder)
+    assert [pair.prompt for pair in pairs] == ["Why?", "How?", "Who?"]
+    assert (pairs.report.read, pairs.report.kept) == (4, 3)
+    assert pairs.report.notes == ("a.csv: 3 rows, 2 pairs kept.", "b.jsonl: 1 row, 1 pair kept.")
+    assert pairs.report.dropped[0].reason.endswith("[a.csv]")
+    with pytest.raises(SteeringError, match="holds no file of pairs"):
+        (tmp_path / "empty").mkdir()
+        read_pairs(tmp_path / "empty")
+
+
+def test_encodings_are_told(tmp_path):
+    (tmp_path / "a.csv").write_bytes("prompt,chosen,rejected\nWo ist das Café?,Drüben.,Weg.\n".encode("cp1252"))
+    pairs = read_pairs(tmp_path / "a.csv")
+    assert pairs.to_rows() == [["Wo ist das Café?", "Drüben.", "Weg."]]
+    assert pairs.report.notes == ("a.csv is not in UTF-8; it was read as CP1252 (it reads 'Café?,Drüben.,Weg.').",)
+    russian = "prompt,chosen,rejected\nКак дела сегодня утром?,Спасибо, очень хорошо,Плохо и грустно\n".replace(
+        ", о", " о"
+    )
+    (tmp_path / "a.csv").write_bytes(russian.encode("cp1251"))
+    assert read_pairs(tmp_path / "a.csv")[0].prompt == "Как дела сегодня утром?"
+
+
+def test_quotes_that_are_letters_swallow_no_lines(tmp_path):
+    lines = ["prompt\tchosen\trejected", 'Size?\t5" wide\t6"', '"Hi\tYes\tNo', 'c\td"\te', 'f\t"g\th']
+    (tmp_path / "a.tsv").write_text("\n".join(lines))
+    pairs = read_pairs(tmp_path / "a.tsv")
+    assert pairs.to_rows() == [line.split("\t") for line in lines[1:]]
+    assert "Quotes in it are part of the texts" in pairs.report.notes[0]
+
+
+# The Hub -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("source", "is_id"),
+    [("hf://a/b", True), ("someone/pairs", True), ("folder/pairs.csv", False), ("a/b/c", False), ("./a/b", False)],
+)
+def test_what_counts_as_a_data_set(source, is_id):
+    assert is_hub_id(source) == is_id
+
+
+class Hub:
+    """Stands in for the Hub: (branch, path) -> bytes."""
+
+    def __init__(self, files, folder):
+        self.files, self.folder, self.downloads = files, folder, []
+
+    def list_repo_tree(self, name, *, repo_type, revision, recursive):
+        assert (name, repo_type, recursive) == ("someone/pairs", "dataset", True)
+        return [
+            SimpleNamespace(path=path, size=len(data) if isinstance(data, bytes) else data)
+            for (branch, path), data in self.files.items()
+            if branch == revision
+        ]
+
+    def download(self, name, file, *, repo_type, revision):
+        self.downloads.append((file, revision))
+        path = self.folder / file.replace("/", "-")
+        path.write_bytes(self.files[revision, file])
+        return str(path)
+
+
+@pytest.fixture
+def hub(monkeypatch, tmp_path):
+    def with_files(files):
+        stand_in = Hub(files, tmp_path)
+        monkeypatch.setattr(huggingface_hub, "HfApi", lambda: stand_in)
+        monkeypatch.setattr(huggingface_hub, "hf_hub_download", stand_in.download)
+        return stand_in
+
+    return with_files
+
+
+def test_the_training_part_of_a_data_set_is_read(hub):
+    stand_in = hub({(None, "README.md"): b"", (None, "test.csv"): CSV * 9, (None, "data/train.csv"): CSV})
+    assert len(read_pairs("someone/pairs")) == 2
+    assert stand_in.downloads == [("data/train.csv", None)]
+    read_pairs("hf://someone/pairs/test.csv")
+    assert stand_in.downloads[-1] == ("test.csv", None)
+    with pytest.raises(SteeringError, match="someone/pairs: there is no file 'x.csv'; choose among 'test.csv'"):
+        read_pairs("hf://someone/pairs/x.csv")
+
+
+def test_a_data_set_without_readable_files_is_read_as_the_hubs_parquet(hub):
+    branch = "refs/convert/parquet"
+    stand_in = hub(
+        {(None, "pairs.py"): b"", (branch, "default/train/0.parquet"): b"", (branch, "default/test/0.parquet"): b""}
+    )
+    with pytest.raises(SteeringError, match="nothing in it"):
+        read_pairs("someone/pairs")
+    assert stand_in.downloads == [("default/train/0.parquet", branch)]
+
+
+def test_a_data_set_too_large_is_not_downloaded(hub):
+    stand_in = hub({(None, "train.parquet"): 3 * 10**9})
+    with pytest.raises(SteeringError, match="train.parquet has 3.0 GB, more than 1 GB"):
+        read_pairs("someone/pairs")
+    assert stand_in.downloads == []
+
+
+@pytest.mark.parametrize(
+    ("failure", "message"),
+    [
+        (OSError("no route"), "the Hub cannot be reached \\(no route\\)"),
+        (
+            HfHubHTTPError("?", response=httpx.Response(401, request=httpx.Request("GET", "http://x"))),
+            "private or gated",
+        ),
+        (HfHubHTTPError("?", response=httpx.Response(503, request=httpx.Request("GET", "http://x"))), "answers 503"),
+    ],
+)
+def test_a_hub_that_fails_says_so_in_one_sentence(hub, failure, message):
+    def fail(*_, **__):
+        raise failure
+
+    hub({}).list_repo_tree = fail
+    with pytest.raises(SteeringError, match=f"^someone/pairs: .*{message}"):
+        read_pairs("someone/pairs")
