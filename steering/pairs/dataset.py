@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import random
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -188,7 +189,14 @@ class Pairs(Sequence[PreferencePair]):
         return [[pair.prompt, pair.chosen, pair.rejected] for pair in self]
 
 
-def read_pairs(source: str | Path, *, columns: Mapping[str, str] | None = None, max_rows: int = MAX_ROWS) -> Pairs:
+def read_pairs(
+    source: str | Path,
+    *,
+    columns: Mapping[str, str] | None = None,
+    max_rows: int = MAX_ROWS,
+    max_pairs: int | None = None,
+    draw_seed: int | None = None,
+) -> Pairs:
     """Read preference pairs from a CSV, TSV, JSON, JSONL or Parquet file, chosen by its suffix.
 
     Columns are known by the names that BiPO (question, matching, not_matching), TRL (prompt, chosen, rejected; texts or
@@ -199,6 +207,7 @@ def read_pairs(source: str | Path, *, columns: Mapping[str, str] | None = None, 
         source: the file.
         columns: field of a pair -> column, where the names are others.
         max_rows: a file with more rows is refused.
+        max_pairs, draw_seed: keep the first `max_pairs`, or with a seed a drawn `max_pairs` (interim).
 
     Raises:
         SteeringError: the file cannot be read, has more than `max_rows` rows, or no usable one.
@@ -211,7 +220,16 @@ def read_pairs(source: str | Path, *, columns: Mapping[str, str] | None = None, 
     """
     path = Path(source)
     file = PairFile.open(path, columns, max_rows)
-    return _from_table(file.name, file.table(path.suffix.lower()))
+    return _at_most(_from_table(file.name, file.table(path.suffix.lower())), max_pairs, draw_seed)
+
+
+def _at_most(pairs: Pairs, most: int | None, draw_seed: int | None) -> Pairs:
+    if most is None or most >= len(pairs):
+        return pairs
+    places = range(most) if draw_seed is None else sorted(random.Random(draw_seed).sample(range(len(pairs)), most))
+    notes = (*pairs.report.notes, f"{most:,} of the {len(pairs):,} pairs were taken.")
+    kept = tuple(pairs[place] for place in places)
+    return replace(pairs, pairs=kept, report=replace(pairs.report, kept=most, notes=notes))
 
 
 def parse_pairs(
@@ -220,6 +238,7 @@ def parse_pairs(
     source: str = "pasted text",
     columns: Mapping[str, str] | None = None,
     max_rows: int = MAX_ROWS,
+    max_pairs: int | None = None,
 ) -> Pairs:
     r"""Read preference pairs from a text: JSON or JSONL if it begins with a bracket, else CSV or TSV; see `read_pairs`.
 
@@ -231,7 +250,9 @@ def parse_pairs(
         data = text.encode()
     except UnicodeEncodeError as error:
         raise SteeringError(f"{source}: character {error.start + 1:,} is broken; copy the text again.") from error
-    return _from_table(source, PairFile(source, data, columns or {}, max_rows).table("pasted"))
+    return _at_most(
+        _from_table(source, PairFile(source, data, columns or {}, max_rows).table("pasted")), max_pairs, None
+    )
 
 
 def without_prompts(pairs: Pairs, others: Pairs) -> Pairs:
