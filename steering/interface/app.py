@@ -83,7 +83,7 @@ def launch_options() -> dict[str, object]:
     """Options that every launch of the page has in common, tests included."""
     return {
         "theme": theme(),
-        "css_paths": [paths.shipped("assets") / "app.css"],
+        "css_paths": [paths.shipped("assets") / name for name in ("app.css", "data-step.css")],
         "head": page_head(),
         "footer_links": ["api", "settings"],
         "max_file_size": MAX_UPLOAD,
