@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Self, TypeVar
 
 import gradio as gr
+import torch
 
 from steering.errors import SteeringError
 from steering.generation.next_token import Preview
@@ -159,6 +160,7 @@ class AppState:
 
     Attributes:
         in_use: the model in use; handlers read it late, since it may be changed while the page is open.
+        cpu_threads: that torch was given; while some work is under way, it reports fewer.
         training: held by the one training run, or measurement of the machine's speed, that may work at a time.
         training_status: how far the running training is; None where none runs.
         starters: makes the shipped behaviors for the model.
@@ -174,6 +176,7 @@ class AppState:
     ) -> None:
         self.library = library
         self.load_options = dict(load_options or {})
+        self.cpu_threads = torch.get_num_threads()
         self.runs, self.training_runs = Runs(), Runs()
         self.training = threading.Lock()
         self.training_status: TrainingStatus | None = None
@@ -207,9 +210,10 @@ class AppState:
         self.warm_up()
 
     def release_model(self, successor: str) -> "weakref.ref[LanguageModel]":
-        """Let go of the model, to make room for its successor of this name; return a reference that tells when it is gone.
+        """Let go of the model, to make room for its successor of this name.
 
-        Until `use_model`, whatever asks for a model is told to ask again.
+        Until `use_model`, whatever asks for a model is told to ask again. Returns a reference that is dead once the
+        model has left memory.
         """
         old, self._in_use = self.in_use, None
         old.replaced_by = successor

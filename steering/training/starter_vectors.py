@@ -11,7 +11,7 @@ from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 
@@ -38,8 +38,8 @@ Qwen2.5-Coder-0.5B-Instruct: the text turns clearly and stays sound from 0.7 to 
 three models. A share of the residual norm does not carry over: the same doses are 6 % of it in Gemma and 35 % in Qwen.
 """
 DRAFT_PAIRS = 24
-"""Most pairs of a draft. The directions from 12 pairs and 12 others have a cosine of 0.85 to 0.98 (power-seeking: 0.5 to
-0.7), so more would change little."""
+"""Most pairs of a draft. The directions from 12 pairs and 12 others have a cosine of 0.85 to 0.98 (of
+power-seeking 0.5 to 0.7) in those models, so more would change little."""
 DRAFT_SECONDS = 8.0
 """After which a draft makes do with the pairs so far, at least `FEWEST_DRAFT_PAIRS`."""
 FEWEST_DRAFT_PAIRS = 8
@@ -48,6 +48,8 @@ HOLDOUT = 0.2
 BETWEEN_SECONDS = 1.0
 """Between two trainings, in which the lock is free: twice the time after which a waiting visitor's training asks again
 (`interface.train.run_step.POLL_SECONDS`)."""
+WITHOUT_VECTOR = {"pirate": "talks like a pirate; left: plain, formal words"}
+"""Behavior of an example set that comes without a shipped vector."""
 LONGEST_MODEL_NAME = 40
 """Characters of the model's name in a vector's name, which has room for 80."""
 METADATA_KEY = "starter"
@@ -100,7 +102,7 @@ class StarterProgress:
 
 
 def starters() -> list[Starter]:
-    """List the shipped behaviors: every example set, with the texts of the shipped vector of its name if there is one."""
+    """List the shipped behaviors: every example set, with the texts of the shipped vector of its name."""
     made = []
     for path in sorted((paths.shipped("assets") / "examples").glob("*.csv")):
         file = paths.shipped("vectors") / f"{path.stem}{SUFFIX}"
@@ -108,7 +110,7 @@ def starters() -> list[Starter]:
             vector = SteeringVector.load(file)
             made.append(Starter(path.stem, vector.behavior, vector.description))
         except SteeringError:  # not every example set has a vector
-            made.append(Starter(path.stem, f"{path.stem.replace('-', ' ')}; left: its opposite"))
+            made.append(Starter(path.stem, WITHOUT_VECTOR.get(path.stem, path.stem.replace("-", " "))))
     return made
 
 
@@ -262,7 +264,7 @@ def _key_for(model: LanguageModel, vector: SteeringVector) -> str:
     return starter_of(vector)[0] if vector.model_fingerprint == model.fingerprint else ""
 
 
-def _texts(model: LanguageModel, starter: Starter, stage: str) -> dict[str, object]:
+def _texts(model: LanguageModel, starter: Starter, stage: str) -> dict[str, Any]:
     """Return name, behavior, description and the note under `METADATA_KEY` of a vector at this stage."""
     draft = stage == "draft"
     return {
