@@ -37,6 +37,10 @@ Measured with 24 pairs each of power-seeking, cheerful, poetic and pirate on Smo
 Qwen2.5-Coder-0.5B-Instruct: the text turns clearly and stays sound from 0.7 to 1.1 and breaks down beyond 1.4, in all
 three models. A share of the residual norm does not carry over: the same doses are 6 % of it in Gemma and 35 % in Qwen.
 """
+PAIR_NORM_SHARE = 0.25
+"""Mean norm of one pair's difference over the residual norm in the bundled model, to which BiPO's learning rate is
+fitted (36 to 46 over 150 to 160). In Gemma-3-270m it is 0.06 to 0.11, and vectors trained at BiPO's own rate break its
+text at +1.5."""
 DRAFT_PAIRS = 24
 """Most pairs of a draft. The directions from 12 pairs and 12 others have a cosine of 0.85 to 0.98 (of
 power-seeking 0.5 to 0.7) in those models, so more would change little."""
@@ -146,13 +150,14 @@ def draft_vector(
     pair_norm = float((toward - away).norm(dim=-1).mean())
     scale = DRAFT_DOSE * pair_norm / max(float(direction.norm()), 1e-12)
     residual = float(torch.cat([toward, away]).norm(dim=-1).median())
-    method = {"name": "caa", "layer": layer, "position": "mean", "token_scope": "all", "scale": scale}
+    method = {"name": "caa", "layer": layer, "position": "mean", "token_scope": "all"}
+    figures = {"scale": scale, "pair_norm": pair_norm, "residual_norm": residual}
     return trained_vector(
         {layer: direction * scale},
         model,
         pairs[: len(toward)],
         Pairs.of([]),
-        method | {"residual_norm": residual},
+        method | figures,
         **_texts(model, starter, "draft"),
     )
 
@@ -224,6 +229,11 @@ def _train(
     method = method_named("bipo")
     settings = method.preset_settings(method.default_preset)
     pairs, held_out = read_pairs(starter.pairs_file).split(HOLDOUT, 0)
+    if isinstance(pair_norm := draft.vector.method.get("pair_norm"), float):
+        # BiPO's own rate follows the residual norm, of which Gemma has 4 times too much; see `PAIR_NORM_SHARE`.
+        scale = pair_norm / PAIR_NORM_SHARE
+        filled = method.config(settings).filled_in(draft.vector.layers, len(pairs), [scale], model.hidden_size)
+        settings |= {"learning_rate": filled.learning_rate, "layer": draft.vector.layers[0]}
     later = report.total - report.finished - 1  # behaviors after this one
     if run_seconds is None and method.estimate is not None:
         run_seconds = method.estimate(model, pairs, held_out, method.config(settings))

@@ -13,7 +13,6 @@ from typing import Any
 from steering.errors import SteeringError
 from steering.evaluation.fluency import Fluency, last_sound
 from steering.generation.results import Column
-from steering.generation.server import DecodeServer
 from steering.interface.answer_cards import (
     Card,
     card,
@@ -260,7 +259,7 @@ class _PanelWriter:
 
     def _stream(self, columns: Sequence[tuple[str, Multipliers]]) -> Iterator[list[Column] | int]:
         """Decode columns, each (id, multipliers), in one batch; yields snapshots and places in the queue."""
-        return self.in_use.made(DecodeServer, self.controls.weights).stream(
+        return self.app.decode_server(self.controls.weights).stream(
             self.controls.prompt,
             [self.app.library.setting(multipliers) for _, multipliers in columns],
             system=self.controls.system,

@@ -1,4 +1,4 @@
-"""What the Playground shows of its model: the examples that suit it, whether it chats, and the making of vectors for it.
+"""What the Playground shows of its model: examples that suit it, whether it chats, the making of vectors for it.
 
 `show_model` returns all that depends on the model, for a page that opens and for one whose model was changed.
 """
