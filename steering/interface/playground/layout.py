@@ -33,7 +33,6 @@ class Layout:
     """The tab's components.
 
     Attributes:
-        hints: how to begin, for newcomers; shown where there are sliders.
         sliders, columns: the panels of sliders and of answers; advice: a sentence about the example or the link.
         model_note: a sentence about the model, where it needs one.
         controls: every other control by its name in `Controls`, in that order.
@@ -48,7 +47,6 @@ class Layout:
         generation: `AppState.generation` as this page has seen it; changes when the page learns of another model.
     """
 
-    hints: gr.HTML
     sliders: gr.HTML
     columns: gr.HTML
     advice: gr.HTML
@@ -79,7 +77,7 @@ def lay_out(app: AppState) -> Layout:
     """Make the tab's components where they stand."""
     shown, first = resolved(app), first_example(app)
     made: dict[str, Any] = {}
-    hints = gr.HTML(HINTS, elem_id="hints")
+    gr.HTML(HINTS, elem_id="hints")
     with gr.Row(elem_id="playground", equal_height=False):
         with gr.Column(scale=1, min_width=280, elem_id="slider-side"):
             gr.HTML("<h2>Vectors</h2><p class='hint'>Right turns a behavior up, left turns it around, 0 is off.</p>")
@@ -119,7 +117,6 @@ def lay_out(app: AppState) -> Layout:
             with gr.Accordion("System prompt, sampling", open=False, elem_id="sampling") as sampling:
                 made |= sampling_controls()
     return Layout(
-        hints=hints,
         sliders=sliders,
         columns=columns,
         advice=advice,

@@ -31,7 +31,6 @@ def show_model(app: AppState, layout: Layout) -> Updates:
     chat = app.model.prompts.chat
     shown = resolved(app)
     return {
-        layout.hints: gr.update(visible=bool(own_entries(app))),
         layout.model_note: "" if chat else html.note(CONTINUES.format(app.model.name)),
         layout.controls["prompt"]: gr.update(label=PROMPT_LABELS[chat], placeholder=PLACEHOLDERS[chat]),
         layout.controls["system"]: gr.update(info=SPECS["system"].hint if chat else SYSTEM_NOT_USED),
@@ -103,7 +102,7 @@ def tick(app: AppState, layout: Layout, sliders: Any, saved: int) -> Updates:
     except SteeringError:  # the page will say so when its sliders are used
         return updates
     examples = {chip: gr.update(visible=place in resolved(app)) for place, chip in enumerate(layout.chips)}
-    return {**updates, **examples, layout.sliders: panel, layout.starters_seen: job.saved, layout.hints: gr.skip()}
+    return {**updates, **examples, layout.sliders: panel, layout.starters_seen: job.saved}
 
 
 def _progress(progress: StarterProgress) -> str:

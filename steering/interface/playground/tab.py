@@ -97,7 +97,7 @@ def build(app: AppState, page: gr.Blocks) -> Playground:
 
     starters = [layout.starters, layout.starters_text, layout.make_starters, layout.stop_starters]
     starters.append(layout.starters_timer)
-    of_model = [layout.hints, layout.model_note, prompt, system, *layout.chips, *starters]
+    of_model = [layout.model_note, prompt, system, *layout.chips, *starters]
     page.load(handlers.show_model, None, of_model, queue=False, **hidden)
     changes_page = [*of_model, layout.sliders, layout.advice, layout.columns]
     changed_model = layout.generation.change(
@@ -109,7 +109,7 @@ def build(app: AppState, page: gr.Blocks) -> Playground:
     layout.starters_timer.tick(
         partial(tick, app, layout),
         [layout.sliders, layout.starters_seen],
-        [*starters, *layout.chips, layout.sliders, layout.starters_seen, layout.hints],
+        [*starters, *layout.chips, layout.sliders, layout.starters_seen],
         queue=False,
         **hidden,
     )
