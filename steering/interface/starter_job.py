@@ -33,6 +33,11 @@ class StarterJob:
         self.saved, self.problem, self.note = 0, "", ""
 
     @property
+    def is_stopping(self) -> bool:
+        """Whether a job is at work that was told to end."""
+        return self.is_running and self._stopping.is_set()
+
+    @property
     def is_running(self) -> bool:
         """Whether a job is at work."""
         return self._thread is not None and self._thread.is_alive()

@@ -17,6 +17,7 @@ import torch
 
 from steering import paths
 from steering.errors import SteeringError
+from steering.evaluation.preference import evaluate
 from steering.models.loading import LanguageModel
 from steering.pairs.dataset import Pairs, read_pairs
 from steering.pairs.tokenization import encode_pairs
@@ -44,7 +45,7 @@ text at +1.5."""
 DRAFT_PAIRS = 24
 """Most pairs of a draft. The directions from 12 pairs and 12 others have a cosine of 0.85 to 0.98 (of
 power-seeking 0.5 to 0.7) in those models, so more would change little."""
-DRAFT_SECONDS = 8.0
+DRAFT_SECONDS = 5.0
 """After which a draft makes do with the pairs so far, at least `FEWEST_DRAFT_PAIRS`."""
 FEWEST_DRAFT_PAIRS = 8
 HOLDOUT = 0.2
@@ -255,12 +256,34 @@ def _train(
         logger.info("%s: training did not move the held-out pairs, so the draft stays", starter.key)
         yield replace(done, note=f"The draft of {starter.key} stays: training did not improve on it.")
         return
+    vector = _as_strong_as(draft.vector, vector, model, held_out)
     vector = replace(vector, **_texts(model, starter, "trained"))
     try:
         yield replace(done, saved=library.replace(draft.slug, vector))
     except NotOnShelf:
         logger.info("%s was taken off the shelf while it was trained", draft.slug)
         yield done
+
+
+def _as_strong_as(
+    draft: SteeringVector, trained: SteeringVector, model: LanguageModel, held_out: Pairs
+) -> SteeringVector:
+    """Scale the trained vector up until it moves the held-out pairs as far as the draft, and measure it again.
+
+    A short training may end far below the dose that the model bears (Qwen2.5-Coder-0.5B: 40 % of the draft's norm), and
+    the slider would do less than before. It is scaled to no more than the draft's norm, and never down.
+    """
+    results = evaluate(model, draft, held_out, (-1.0, 1.0))
+    reached = [r for r in trained.metrics.get("held_out", []) if abs(r["multiplier"]) == 1]
+    wanted = sum(result.multiplier * result.preference_margin for result in results)
+    span = sum(result["multiplier"] * result["preference_margin"] for result in reached)
+    scale = min(wanted / span, draft.norm / trained.norm) if span > 0 and trained.norm > 0 else 1.0
+    if scale <= 1:
+        return trained
+    directions = {layer: scale * direction for layer, direction in trained.directions.items()}
+    scaled = replace(trained, directions=directions, method={**trained.method, "scale": scale})
+    measured = [result.as_dict() for result in evaluate(model, scaled, held_out)]
+    return replace(scaled, metrics={**trained.metrics, "held_out": measured})
 
 
 def _moves(vector: SteeringVector) -> bool:

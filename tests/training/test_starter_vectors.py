@@ -5,6 +5,7 @@ import threading
 import pytest
 import torch
 
+from steering.evaluation.preference import evaluate
 from steering.pairs.dataset import Pairs, PreferencePair
 from steering.training import starter_vectors
 from steering.training.starter_vectors import Starter, draft_vector, make_starters, starter_of, starters
@@ -93,3 +94,16 @@ def test_a_draft_that_was_deleted_is_not_brought_back(tiny, library):
 def test_a_strangers_metadata_is_no_starter(noted):
     vector = SteeringVector({0: torch.ones(4)}, extra={"starter": noted})
     assert starter_of(vector)[1] == ""
+
+
+def test_a_trained_vector_is_no_weaker_than_the_draft_it_replaces(tiny):
+    draft = draft_vector(tiny, Starter("glad", "says yes"))
+    weak = draft * 0.1
+    weak.metrics = {"held_out": [r.as_dict() for r in evaluate(tiny, weak, PAIRS, (-1.0, 1.0))]}
+    scaled = starter_vectors._as_strong_as(draft, weak, tiny, PAIRS)  # noqa: SLF001
+    assert scaled.method["scale"] == pytest.approx(10, rel=0.2) and scaled.norm <= draft.norm * 1.001
+    margin = {r["multiplier"]: r["preference_margin"] for r in scaled.metrics["held_out"]}
+    assert margin[1.0] > 5 * weak.metrics["held_out"][1]["preference_margin"]
+    strong = draft * 2
+    strong.metrics = {"held_out": [r.as_dict() for r in evaluate(tiny, strong, PAIRS, (-1.0, 1.0))]}
+    assert starter_vectors._as_strong_as(draft, strong, tiny, PAIRS) is strong  # noqa: SLF001

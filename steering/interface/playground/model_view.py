@@ -47,7 +47,7 @@ def show_starters(app: AppState, layout: Layout) -> Updates:
         layout.starters: gr.update(visible=bool(text)),
         layout.starters_text: text,
         layout.make_starters: gr.update(value=offer or "Make them", visible=bool(offer) and not job.is_running),
-        layout.stop_starters: gr.update(visible=job.is_running),
+        layout.stop_starters: gr.update(visible=job.is_running and not job.is_stopping),
         layout.starters_timer: gr.Timer(active=job.is_running),
     }
 
@@ -57,7 +57,8 @@ def starters_text(app: AppState) -> str:
     job, name = app.starters, app.model.name
     trouble = html.problem(job.problem) if job.problem else ""
     if job.is_running:
-        return _progress(job.progress or StarterProgress("drafting"))
+        note = html.note("Stopping after this step ...") if job.is_stopping else ""
+        return _progress(job.progress or StarterProgress("drafting")) + note
     if not own_entries(app):
         return trouble + html.note(
             f"No vector on the shelf was made for {name} yet. The behaviors that come with the playground can be made "
@@ -79,8 +80,8 @@ def start_starters(app: AppState, layout: Layout) -> Updates:
 
 
 def stop_starters(app: AppState, layout: Layout) -> Updates:
-    """End it within a training step; what was made stays."""
-    app.starters.stop(wait=True)
+    """End it within a training step, which the timer will notice; what was made stays."""
+    app.starters.stop()
     return show_starters(app, layout)
 
 

@@ -136,8 +136,9 @@ def test_a_model_without_vectors_is_offered_them_and_gets_sliders_while_they_are
         time.sleep(0.05)
     updates = tick(app, layout, sliders, 0)
     assert updates[layout.sliders]["sliders"] and updates[layout.starters_seen] >= 1
-    stopped = stop_starters(app, layout)
-    assert not app.starters.is_running and not stopped[layout.stop_starters]["visible"]
+    assert not stop_starters(app, layout)[layout.stop_starters]["visible"]
+    app.starters.stop(wait=True)
+    assert not app.starters.is_running and show_model(app, layout)[layout.make_starters]["visible"]
     assert layout.sliders not in tick(app, layout, sliders, app.starters.saved)
 
 
