@@ -10,76 +10,28 @@ import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-import torch
-
-from steering import paths
-from steering.errors import SteeringError
 from steering.evaluation.preference import evaluate
 from steering.models.loading import LanguageModel
 from steering.pairs.dataset import Pairs, read_pairs
-from steering.pairs.tokenization import encode_pairs
-from steering.training.activations import answer_activations
-from steering.training.config import steered_layers
-from steering.training.methods.caa import mean_difference
 from steering.training.pipeline import run
 from steering.training.progress import Progress
-from steering.training.provenance import trained_vector
 from steering.training.registry import method_named
+from steering.training.starter_drafts import Starter, draft_vector, starter_of, starters, vector_texts
 from steering.vectors.library import Entry, Library, NotOnShelf
-from steering.vectors.vector import SUFFIX, SteeringVector
+from steering.vectors.vector import SteeringVector
 
-DRAFT_DOSE = 0.75
-"""Norm of a draft as a share of the mean norm of one pair's difference (chosen minus rejected) at its layer.
-
-Measured with 24 pairs each of power-seeking, cheerful, poetic and pirate on SmolLM2-135M-Instruct, Gemma-3-270m and
-Qwen2.5-Coder-0.5B-Instruct: the text turns clearly and stays sound from 0.7 to 1.1 and breaks down beyond 1.4, in all
-three models. A share of the residual norm does not carry over: the same doses are 6 % of it in Gemma and 35 % in Qwen.
-"""
 PAIR_NORM_SHARE = 0.25
 """Mean norm of one pair's difference over the residual norm in the bundled model, to which BiPO's learning rate is
 fitted (36 to 46 over 150 to 160). In Gemma-3-270m it is 0.06 to 0.11, and vectors trained at BiPO's own rate break its
 text at +1.5."""
-DRAFT_PAIRS = 24
-"""Most pairs of a draft. The directions from 12 pairs and 12 others have a cosine of 0.85 to 0.98 (of
-power-seeking 0.5 to 0.7) in those models, so more would change little."""
-DRAFT_SECONDS = 5.0
-"""After which a draft makes do with the pairs so far, at least `FEWEST_DRAFT_PAIRS`."""
-FEWEST_DRAFT_PAIRS = 8
 HOLDOUT = 0.2
 """Share of the pairs that a trained vector is measured on, as the command line's default."""
 BETWEEN_SECONDS = 1.0
 """Between two trainings, in which the lock is free: twice the time after which a waiting visitor's training asks again
 (`interface.train.run_step.POLL_SECONDS`)."""
-WITHOUT_VECTOR = {"pirate": "talks like a pirate; left: plain, formal words"}
-"""Behavior of an example set that comes without a shipped vector."""
-LONGEST_MODEL_NAME = 40
-"""Characters of the model's name in a vector's name, which has room for 80."""
-METADATA_KEY = "starter"
-"""In a vector file: {"behavior": stem of the example set, "stage": `draft` or `trained`}."""
-
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Starter:
-    """One shipped behavior.
-
-    Attributes:
-        key: stem of its example set, such as `power-seeking`.
-        behavior, description: texts of its vector.
-    """
-
-    key: str
-    behavior: str
-    description: str = ""
-
-    @property
-    def pairs_file(self) -> Path:
-        """The example set's file."""
-        return paths.shipped("assets") / "examples" / f"{self.key}.csv"
 
 
 @dataclass(frozen=True)
@@ -104,63 +56,6 @@ class StarterProgress:
     seconds_left: float | None = None
     saved: Entry | None = None
     note: str = ""
-
-
-def starters() -> list[Starter]:
-    """List the shipped behaviors: every example set, with the texts of the shipped vector of its name."""
-    made = []
-    for path in sorted((paths.shipped("assets") / "examples").glob("*.csv")):
-        file = paths.shipped("vectors") / f"{path.stem}{SUFFIX}"
-        try:
-            vector = SteeringVector.load(file)
-            made.append(Starter(path.stem, vector.behavior, vector.description))
-        except SteeringError:  # not every example set has a vector
-            made.append(Starter(path.stem, WITHOUT_VECTOR.get(path.stem, path.stem.replace("-", " "))))
-    return made
-
-
-def starter_of(vector: SteeringVector) -> tuple[str, str]:
-    """Return (key, stage) of a vector that `make_starters` made, else two empty texts."""
-    noted = vector.extra.get(METADATA_KEY)
-    if not isinstance(noted, dict):  # also a stranger's file with something else under the key
-        return "", ""
-    return str(noted.get("behavior", "")), str(noted.get("stage", ""))
-
-
-def draft_vector(
-    model: LanguageModel, starter: Starter, should_stop: Callable[[], bool] = lambda: False
-) -> SteeringVector | None:
-    """Make the mean-difference draft of one behavior at the middle layer, scaled to `DRAFT_DOSE`; None if stopped.
-
-    Raises SteeringError for pairs of which the model can read none.
-    """
-    layer = steered_layers(model, None)[0]
-    pairs, encoded = encode_pairs(model, read_pairs(starter.pairs_file)[:DRAFT_PAIRS])
-    began = time.monotonic()
-    chosen, rejected = [], []
-    for batch in answer_activations(model, encoded, [layer]):
-        if should_stop():
-            return None
-        chosen.append(batch.chosen[layer])
-        rejected.append(batch.rejected[layer])
-        read = sum(map(len, chosen))
-        if read >= FEWEST_DRAFT_PAIRS and time.monotonic() - began > DRAFT_SECONDS:
-            break
-    toward, away = torch.cat(chosen), torch.cat(rejected)  # each [pairs, hidden_size]
-    direction = mean_difference(toward, away)
-    pair_norm = float((toward - away).norm(dim=-1).mean())
-    scale = DRAFT_DOSE * pair_norm / max(float(direction.norm()), 1e-12)
-    residual = float(torch.cat([toward, away]).norm(dim=-1).median())
-    method = {"name": "caa", "layer": layer, "position": "mean", "token_scope": "all"}
-    figures = {"scale": scale, "pair_norm": pair_norm, "residual_norm": residual}
-    return trained_vector(
-        {layer: direction * scale},
-        model,
-        pairs[: len(toward)],
-        Pairs.of([]),
-        method | figures,
-        **_texts(model, starter, "draft"),
-    )
 
 
 def make_starters(
@@ -257,7 +152,7 @@ def _train(
         yield replace(done, note=f"The draft of {starter.key} stays: training did not improve on it.")
         return
     vector = _as_strong_as(draft.vector, vector, model, held_out)
-    vector = replace(vector, **_texts(model, starter, "trained"))
+    vector = replace(vector, **vector_texts(model, starter, "trained"))
     try:
         yield replace(done, saved=library.replace(draft.slug, vector))
     except NotOnShelf:
@@ -295,15 +190,3 @@ def _moves(vector: SteeringVector) -> bool:
 def _key_for(model: LanguageModel, vector: SteeringVector) -> str:
     """Return the key of a starter vector made for exactly this model; empty for any other vector."""
     return starter_of(vector)[0] if vector.model_fingerprint == model.fingerprint else ""
-
-
-def _texts(model: LanguageModel, starter: Starter, stage: str) -> dict[str, Any]:
-    """Return name, behavior, description and the note under `METADATA_KEY` of a vector at this stage."""
-    draft = stage == "draft"
-    return {
-        "name": f"{starter.key} ({model.name[:LONGEST_MODEL_NAME]})",
-        "behavior": f"draft: {starter.behavior}" if draft else starter.behavior,
-        "description": f"Draft by mean difference. {starter.description}".strip() if draft else starter.description,
-        "token_scope": "all",
-        "extra": {METADATA_KEY: {"behavior": starter.key, "stage": stage}},
-    }

@@ -7,8 +7,9 @@ import torch
 
 from steering.evaluation.preference import evaluate
 from steering.pairs.dataset import Pairs, PreferencePair
-from steering.training import starter_vectors
-from steering.training.starter_vectors import Starter, draft_vector, make_starters, starter_of, starters
+from steering.training import starter_drafts, starter_vectors
+from steering.training.starter_drafts import Starter, draft_vector, starter_of, starters
+from steering.training.starter_vectors import make_starters
 from steering.vectors.library import Library
 from steering.vectors.vector import SteeringVector
 
@@ -26,7 +27,8 @@ def library(tmp_path):
 @pytest.fixture(autouse=True)
 def two_small_sets(monkeypatch):
     monkeypatch.setattr(starter_vectors, "starters", lambda: [Starter("glad", "says yes"), Starter("calm", "is calm")])
-    monkeypatch.setattr(starter_vectors, "read_pairs", lambda path: PAIRS)
+    for module in (starter_drafts, starter_vectors):
+        monkeypatch.setattr(module, "read_pairs", lambda path: PAIRS)
     monkeypatch.setattr(starter_vectors, "BETWEEN_SECONDS", 0)
 
 
@@ -42,7 +44,7 @@ def test_every_example_set_is_a_behavior_with_its_words():
 def test_a_draft_has_a_dose_of_its_own_and_says_that_it_is_one(tiny):
     vector = draft_vector(tiny, Starter("glad", "says yes"))
     assert vector.layers == (2,) and vector.model_fingerprint == tiny.fingerprint
-    assert vector.norm == pytest.approx(starter_vectors.DRAFT_DOSE * vector.method["pair_norm"], rel=1e-4)
+    assert vector.norm == pytest.approx(starter_drafts.DRAFT_DOSE * vector.method["pair_norm"], rel=1e-4)
     assert vector.name == "glad (tiny-llama)" and vector.behavior == "draft: says yes"
     assert starter_of(vector) == ("glad", "draft")
     assert starter_of(SteeringVector.from_bytes(vector.to_bytes(), "a file")) == ("glad", "draft")

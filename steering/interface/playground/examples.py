@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 
 from steering.interface.app_state import AppState
 from steering.interface.playground.sliders import Multipliers, SliderPanel, own_entries
-from steering.training.starter_vectors import starter_of
+from steering.training.starter_drafts import starter_of
 
 
 @dataclass(frozen=True)

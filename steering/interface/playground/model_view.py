@@ -14,7 +14,8 @@ from steering.interface.playground.controls import SPECS
 from steering.interface.playground.examples import resolved
 from steering.interface.playground.layout import Layout, Updates
 from steering.interface.playground.sliders import own_entries, panel_value, read_panel
-from steering.training.starter_vectors import StarterProgress, starter_of
+from steering.training.starter_drafts import starter_of
+from steering.training.starter_vectors import StarterProgress
 
 SYSTEM_NOT_USED = "Not used: this model has no chat template, it continues plain text."
 CONTINUES = "{} is a base model: it continues your text instead of answering it."

@@ -16,7 +16,7 @@ from steering.interface.playground.layout import lay_out
 from steering.interface.playground.model_view import show_model, start_starters, stop_starters, tick
 from steering.interface.playground.next_token import _answer
 from steering.interface.playground.sliders import SliderPanel, fitting, made_for, panel_value
-from steering.training.starter_vectors import METADATA_KEY
+from steering.training.starter_drafts import METADATA_KEY
 from steering.vectors.library import Library
 from tests.generation.test_stream import vector
 from tests.interface.playground.test_handlers import Visitor, columns_of, write
