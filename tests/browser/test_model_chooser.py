@@ -24,7 +24,7 @@ def base_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def chooser_address(tmp_path: Path) -> Iterator[str]:
-    """A page of its own whose visitors may choose the model, with one vector for its first model."""
+    """A page of its own whose visitors may choose the model; ask for it before `page`, which then closes first."""
     shelf = Library(own=tmp_path / "shelf")
     with served(tiny_model(), shelf, can_choose=True) as url:
         yield url
@@ -37,7 +37,7 @@ def write_source(page: Page, source: object) -> None:
 
 
 def test_a_model_is_checked_loaded_and_gets_sliders(
-    page: Page, browser: Browser, chooser_address: str, base_model: Path
+    chooser_address: str, page: Page, browser: Browser, base_model: Path
 ) -> None:
     other = browser.new_page()
     open_page(other, chooser_address, "?v=&p=My+own+words&tokens=8")
@@ -73,7 +73,7 @@ def test_a_model_is_checked_loaded_and_gets_sliders(
 
 
 def test_the_chooser_works_with_the_keyboard_on_a_narrow_page(
-    page: Page, chooser_address: str, base_model: Path
+    chooser_address: str, page: Page, base_model: Path
 ) -> None:
     page.set_viewport_size({"width": 390, "height": 844})
     open_page(page, chooser_address, "?v=&p=Hello&tokens=8")
