@@ -168,7 +168,7 @@ class DraftPanel:
         problem = ""
         try:
             yield {"draft_status": html.progress_bar(0, "The first pair is being written ..."), "table": locked()}
-            for progress in self._drafts(values, behavior, run.over):
+            for progress in self._drafts(values, behavior, self.app.in_use.until_changed(run.over)):
                 if run.superseded():
                     return
                 yield {"draft_status": status_html(progress), "table": locked(progress)}

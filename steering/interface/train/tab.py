@@ -60,6 +60,15 @@ def build(app: AppState, page: gr.Blocks, tabs: gr.Tabs, play: Playground, *, en
             draft = gr.Dropdown([], label="Run", elem_id="draft", interactive=True)
             open_draft = gr.Button("Open it", size="sm", elem_id="open-draft")
 
+    # The layers are those of the model, which may be another one by the time the page opens, or later.
+    gr.on(
+        [page.load, play.generation.change],
+        lambda: settings.layer_update(app.model.num_layers),
+        None,
+        settings.layer,
+        queue=False,
+        **HIDDEN,
+    )
     run_step, save_step, time_estimates = RunStep(app, settings), SaveStep(app), TimeEstimates(app, settings)
     of_vector = {
         "unsaved": unsaved,
