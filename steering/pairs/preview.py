@@ -75,7 +75,8 @@ def _paths(source: str | Path | bytes) -> dict[str, str]:
     """Map the columns to their first values."""
     file, kind = _opened(_AnyFile, source, {})
     table = file.table(kind)
-    assert isinstance(table.layout, _AllColumns)
+    if not isinstance(table.layout, _AllColumns):  # there was no row to have columns
+        return {}
     first: Any = next((cells for _, cells in table.records if isinstance(cells, Mapping)), {})
     return {name: _short(first.get(name)) for name in table.layout.names}
 

@@ -1,5 +1,6 @@
 """Where the pairs of step 1 come from: an uploaded file, a pasted text or a data set of the Hugging Face Hub."""
 
+import logging
 import re
 from dataclasses import dataclass
 from typing import Literal
@@ -16,6 +17,8 @@ DRAW_SEED = 0
 """Of drawn rows, so that the same file gives the same pairs again."""
 
 Columns = dict[str, str]
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -84,5 +87,7 @@ class PairsSource:
         try:
             source = self.value.encode("utf-8", "replace") if self.kind == "text" else self.value
             return preview_pairs(source, columns=columns)
-        except SteeringError as error:
+        except Exception as error:  # only a help: whatever is wrong with the source, reading it says so
+            if not isinstance(error, SteeringError):
+                logger.exception("no preview of %s", self.kind)
             return PairsPreview(paths={}, mapping=dict(columns or {}), layout="", pair=None, problem=str(error))
