@@ -57,7 +57,7 @@ class ColumnMapping:
                     )
                     for field in MAPPING_FIELDS
                 ]
-            self.preview = gr.HTML(NOTHING_YET, elem_id="mapping-preview")
+            self.preview = gr.HTML(NOTHING_YET, elem_id="mapping-preview", padding=False)
             self.read = gr.Button("Read the file", size="sm", elem_id="read-mapped", interactive=False)
 
     @property

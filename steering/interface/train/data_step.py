@@ -98,7 +98,7 @@ class DataStep:
                 )
                 read_pasted = gr.Button("Read the pasted rows", size="sm", elem_id="read-pasted")
         draft = DraftPanel(app, endpoints=endpoints)
-        report = gr.HTML(elem_id="pairs-report")
+        report = gr.HTML(elem_id="pairs-report", padding=False)
         doctor = PairsDoctor()
         mapping = ColumnMapping()
         with gr.Accordion("Look at the pairs and edit them", open=False, elem_id="pairs-accordion") as table_panel:
@@ -108,6 +108,7 @@ class DataStep:
                 column_count=len(ROLES),
                 interactive=True,
                 wrap=True,
+                column_widths=["26%", "35%", "35%"],  # else as wide as the longest text, and to be scrolled sideways
                 max_height=340,
                 show_row_numbers=True,
                 label=f"The first {TABLE_ROWS} pairs",

@@ -108,7 +108,7 @@ class DraftPanel:
             with gr.Row():
                 self.start = gr.Button("Draft the pairs", elem_id="start-draft", scale=2)
                 self.stop = gr.Button("Stop and keep them", elem_id="stop-draft", scale=1)
-            self.status = gr.HTML(elem_id="draft-status")
+            self.status = gr.HTML(elem_id="draft-status", padding=False)
         self.made = gr.State(("", ""))  # the system prompts as made, which tells edited ones
 
     def _endpoint_fields(self) -> None:
