@@ -116,7 +116,7 @@ def failure(reason: str, pairs: Pairs | None) -> Update:
 
 
 def report(pairs: Pairs) -> str:
-    """Say what was read, and what of it the table cannot show."""
+    """Say what was read, how, and what of it the table cannot show."""
     roles = [{turn.role for turn in pair.before} for pair in pairs]
     turns, systems = sum(bool(each - {"system"}) for each in roles), sum(each == {"system"} for each in roles)
     unseen = [
@@ -128,7 +128,8 @@ def report(pairs: Pairs) -> str:
         )
         if count
     ]
-    return html.report(pairs.report) + "".join(html.note(sentence) for sentence in unseen)
+    notes = "".join(html.note(sentence) for sentence in (*pairs.report.notes, *unseen))
+    return html.report(pairs.report) + notes
 
 
 def _read_limited(source: PairsSource, columns: Columns | None, most: str, which: str, pairs: Pairs | None) -> Update:

@@ -151,3 +151,18 @@ def test_earlier_turns_are_mentioned(tmp_path: Path) -> None:
     turns = [{"role": role, "content": "Hi"} for role in ("user", "assistant", "user")]
     path.write_text(json.dumps([{"prompt": turns, "chosen": "Yes", "rejected": "No"}]))
     assert "1 pair has earlier turns" in read_file(str(path), *NO_LIMIT, None)["report"]
+
+
+def test_a_system_message_is_mentioned_and_kept(tmp_path: Path) -> None:
+    path = tmp_path / "systems.json"
+    turns = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi"}]
+    path.write_text(json.dumps([{"prompt": turns, "chosen": "Yes", "rejected": "No"}]))
+    update = read_file(str(path), *NO_LIMIT, None)
+    assert "1 pair has a system message" in update["report"] and "earlier turns" not in update["report"]
+
+
+def test_how_it_was_read_is_said(tmp_path: Path) -> None:
+    many = "prompt,chosen,rejected\n" + "".join(f"Question {i}?,Yes,No\n" for i in range(20))
+    read = read_text(many, "5", "first", None)
+    assert read["pairs"].report.notes
+    assert all(note in read["report"] for note in read["pairs"].report.notes)
