@@ -103,6 +103,7 @@ def test_only_so_many_rows_are_read(page: Page, small_address: str, tmp_path: Pa
         ("zeros.csv", b"\0" * 5000),
         ("nested.json", '{"a":' * 5000 + "1" + "}" * 5000),
         ("numbers.json", "[1, 2, 3]"),
+        ("half-a-character.json", r'[{"prompt": "\ud800", "chosen": "a", "rejected": "b"}]'),
         ("half.jsonl", '{"prompt": "a", "chosen": "b"'),
         ("not-a-table.parquet", b"PAR1" + b"\xff" * 64 + b"PAR1"),
     ],

@@ -70,9 +70,10 @@ class ColumnMapping:
         if view is None:
             return {self.panel: gr.update(open=False), self.read: gr.update(variant="secondary")}
         preview = view.preview
-        choices = [NOT_USED, *((_choice(path, value), path) for path, value in [*preview.paths.items()][:MOST_CHOICES])]
+        offered = [(path, value) for path, value in preview.paths.items() if path == _sendable(path)][:MOST_CHOICES]
+        choices = [NOT_USED, *((_choice(path, value), path) for path, value in offered)]
         updates: dict[Any, Any] = {
-            dropdown: gr.update(choices=choices, value=preview.mapping.get(field.name, ""))
+            dropdown: gr.update(choices=choices, value=_sendable(preview.mapping.get(field.name, "")))
             for field, dropdown in zip(MAPPING_FIELDS, self.fields, strict=True)
         }
         readable = bool(preview.paths)
@@ -92,7 +93,7 @@ def columns_of(values: Sequence[str | None]) -> Columns:
 def preview_html(preview: PairsPreview) -> str:
     """Render the first pair as it would be read, or what stands in the way."""
     if preview.pair is None:
-        return html.note(preview.problem or "Choose the columns above to see the first pair.")
+        return html.note(_sendable(preview.problem) or "Choose the columns above to see the first pair.")
     return f"{html.note('The first pair, as it will be read:')}{pair_cards(preview.pair)}"
 
 
@@ -106,11 +107,16 @@ def pair_cards(pair: PreferencePair) -> str:
 
 
 def _card(title: str, kind: str, text: str) -> str:
-    shown = text if len(text) <= MOST_SHOWN else text[:MOST_SHOWN].rstrip() + " …"
+    shown = _sendable(text if len(text) <= MOST_SHOWN else text[:MOST_SHOWN].rstrip() + " …")
     return f"<section class='pair-card {kind}'><h4>{escape(title)}</h4><p dir='auto'>{escape(shown)}</p></section>"
 
 
 def _choice(path: str, value: str) -> str:
     """Label a column with its first value."""
-    value = " ".join(value.split())
+    value = " ".join(_sendable(value).split())
     return f"{path}: {value[:60]}{'…' * (len(value) > 60)}" if value else path
+
+
+def _sendable(text: str) -> str:
+    """Replace halves of surrogate pairs, which JSON can spell and no answer to a browser can hold."""
+    return text.encode("utf-8", "replace").decode()

@@ -65,3 +65,16 @@ def test_the_first_pair_is_shown_with_all_that_leads_to_it() -> None:
 
 def test_a_long_text_is_cut() -> None:
     assert len(pair_cards(PreferencePair("q" * 20_000, "a", "b"))) < 2000
+
+
+def test_broken_characters_do_not_reach_the_browser(mapping: ColumnMapping) -> None:
+    """A preview is shown of rows that were not checked yet."""
+    pair = PreferencePair("\ud800 Lead us?", "Yes", "No")
+    paths = {"asked": "\ud800", "\ud801": "x"}
+    view = MappingView(
+        PairsPreview(paths=paths, mapping={"prompt": "\ud801"}, layout="", pair=pair, problem=""), open=True
+    )
+    updates = mapping.show(view)
+    repr_of_all = str([updates[field] for field in mapping.fields]) + updates[mapping.preview]
+    assert "\\ud80" not in repr_of_all and "Lead us?" in repr_of_all
+    str([updates[field]["choices"] for field in mapping.fields]).encode()
