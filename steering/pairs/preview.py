@@ -60,7 +60,7 @@ def preview_pairs(source: str | Path | bytes, *, columns: Mapping[str, str] | No
         table = file.table(kind)
         mapping = {field: name for field, name in table.layout.columns().items() if name in paths}
         layout = "" if columns else "prompt, chosen, rejected"
-        line, row = next(iter(table.layout.rows(table.records)))
+        line, row = next(iter(table.layout.rows(table.records)), (0, "there is none"))
         pair = pair_of(line, row)
         check(pair)
     except SteeringError as error:

@@ -173,9 +173,13 @@ def test_drafts_land_in_the_table_and_start_no_training(
     expect(page.locator("#pairs-table [role=row]", has_text="A cheerful answer.").first).to_be_visible()
     expect(page.locator("#vector-name input, #vector-name textarea")).to_have_value("cheerful")
     expect(page.locator("#training-status")).not_to_contain_text("Step")
-    # Whatever is read next takes their place.
+    # What is read while another draft is written takes its place.
+    page.locator("#start-draft").click()
+    expect(status).to_contain_text("2 of 24 pairs")
     drop(page, tmp_path / "known.csv", KNOWN)
     expect(page.locator("#pairs-report")).to_contain_text("40 pairs kept")
+    expect(status).to_contain_text("other pairs were read meanwhile")
+    expect(page.locator("#pairs-table [role=row]", has_text="place 0?").first).to_be_visible()
 
 
 def expected_prompt(behavior: str) -> str:

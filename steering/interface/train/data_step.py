@@ -212,6 +212,11 @@ class DataStep:
         ]
         self.draft.stop.click(self.draft.runs.stop, queue=False, api_visibility="private")
         page.unload(self.draft.runs.forget)
+
+        def give_way(current: Pairs | None, request: gr.Request) -> Any:
+            return updates(self.draft.give_way(current, request))
+
+        pairs.change(give_way, pairs, [self.draft.status, self.table], queue=False, **HIDDEN)
         gr.on(
             [self.draft.behavior.blur, self.draft.opposite.blur],
             self.draft.show_system_prompts,

@@ -9,7 +9,7 @@ import gradio as gr
 from steering.drafting import DraftProgress, Endpoint, contrasting_system_prompts, draft_pairs
 from steering.errors import SteeringError
 from steering.interface import html
-from steering.interface.app_state import AppState, Runs
+from steering.interface.app_state import AppState, Runs, visitor_of
 from steering.interface.train.pairs_reading import NO_COLUMNS, TABLE_ROWS, report
 from steering.interface.train.parts import Update
 from steering.pairs.dataset import Pairs
@@ -41,6 +41,7 @@ class DraftPanel:
         self.app = app
         self.endpoints = endpoints
         self.runs = Runs()  # of their own: a draft and an answer on the Playground do not end each other
+        self._drafting: set[str] = set()  # visitors
         with gr.Accordion(TITLE, open=False, elem_id="draft-pairs"):
             with gr.Row():
                 self.behavior = gr.Textbox(
@@ -159,25 +160,38 @@ class DraftPanel:
 
         The table cannot be edited meanwhile: the next pair would overwrite what was written there.
         """
-        run = self.runs.begin(request)
+        run, visitor = self.runs.begin(request), visitor_of(request)
         behavior = str(values[self.behavior] or "").strip()
         if not behavior:
             yield {"draft_status": html.problem("Describe the behavior first, in a word or a sentence.")}
             return
         progress: DraftProgress | None = None
         problem = ""
+        self._drafting.add(visitor)
         try:
             yield {"draft_status": html.progress_bar(0, "The first pair is being written ..."), "table": locked()}
             for progress in self._drafts(values, behavior, self.app.in_use.until_changed(run.over)):
                 if run.superseded():
-                    return
+                    break
                 yield {"draft_status": status_html(progress), "table": locked(progress)}
         except SteeringError as error:
             problem = str(error)
         except Exception:  # a model or a server may fail in any way; the bar must not stand still as if it went on
             logger.exception("drafting failed")
             problem = "Drafting failed; the server's log says why."
-        yield self._ended(progress, behavior, problem, pairs)
+        finally:
+            self._drafting.discard(visitor)
+        if not run.superseded():
+            yield self._ended(progress, behavior, problem, pairs)
+
+    def give_way(self, pairs: Pairs | None, request: gr.Request) -> Update:
+        """End the visitor's draft, if one is being written, because other pairs were read meanwhile; show those."""
+        if visitor_of(request) not in self._drafting:
+            return {}
+        self.runs.begin(request)
+        rows = pairs[:TABLE_ROWS].to_rows() if pairs else []
+        status = html.note("The draft was ended, because other pairs were read meanwhile.")
+        return {"draft_status": status, "table": gr.update(value=rows, interactive=True)}
 
     def _drafts(self, values: Mapping[Any, Any], behavior: str, over: Any) -> Iterator[DraftProgress]:
         own = [line.strip() for line in str(values[self.prompts] or "").splitlines() if line.strip()]

@@ -139,3 +139,14 @@ def test_a_public_page_offers_no_endpoint(monkeypatch: pytest.MonkeyPatch, app: 
     assert not hasattr(public, "url")
     list(public.draft(made(public, behavior="cheerful"), None))
     assert drafter.asked["source"] is app.model
+
+
+def test_pairs_read_meanwhile_end_a_draft(monkeypatch: pytest.MonkeyPatch, panel: DraftPanel, pairs: Pairs) -> None:
+    drafter = Drafter(monkeypatch)
+    assert panel.give_way(pairs, None) == {}  # type: ignore[arg-type]
+    run = panel.draft(made(panel, behavior="cheerful"), None)
+    next(run), next(run)
+    update = panel.give_way(pairs, None)  # type: ignore[arg-type]
+    assert update["table"]["value"] == pairs.to_rows() and update["table"]["interactive"]
+    assert drafter.asked["should_stop"]() and list(run) == []
+    assert panel.give_way(pairs, None) == {}  # type: ignore[arg-type]
