@@ -13,6 +13,7 @@ let inFlight = false;
 let outdated = false; // whether the request in flight was overtaken by what is shown
 const cache = new Map(); // request as JSON -> answer
 let multipliers = {};
+let generation = null; // of the page's model, which the server may have changed meanwhile
 let turns = [];
 
 const field = (id) => document.querySelector(`#${id} textarea`)?.value ?? '';
@@ -72,7 +73,7 @@ const update = () => {
     return;
   }
   const full = Boolean(document.querySelector('#full-weights input')?.checked);
-  const request = { prompt, system: field('system'), multipliers, turns, full };
+  const request = { prompt, system: field('system'), multipliers, turns, full, generation };
   const answer = cache.get(JSON.stringify(request)); // a slider comes by the same places again
   outdated = Boolean(answer) && inFlight;
   pending = answer ? null : request;
@@ -82,6 +83,10 @@ let timer = null;
 const updateSoon = (delay) => { clearTimeout(timer); timer = setTimeout(update, delay); };
 listen(EVENTS.sliderMoved, (moved) => {
   multipliers = moved.multipliers;
+  if (generation !== moved.generation) {
+    generation = moved.generation;
+    draw({ forecast: 'Asking the model ...', chances: [] });
+  }
   if (moved.live) update(); else updateSoon(DRAWING);
 });
 listen(EVENTS.shelfChanged, () => cache.clear()); // a vector may have changed under its name

@@ -14,7 +14,7 @@ const clamp = (number) => {
 const moved = () => props.value.sliders.filter((s) => s.multiplier !== 0);
 const setting = () => Object.fromEntries(moved().map((s) => [s.slug, s.multiplier]));
 const announce = (live) => emit(EVENTS.sliderMoved, {
-  live, active: props.value.active, multipliers: setting(),
+  live, active: props.value.active, multipliers: setting(), generation: props.value.generation,
 });
 const setValue = (value) => {
   clearTimeout(pending);
@@ -52,21 +52,35 @@ const sliderRow = (slider) => {
       h('input', { ...limits, class: 'slider-number', type: 'number', id: `number-${slider.slug}`, 'aria-label': `${slider.name}: multiplier as a number` })),
     h('input', { ...limits, class: 'slider-range', type: 'range', id: `slider-${slider.slug}`,
       'aria-label': `${slider.name}: multiplier`, 'aria-describedby': `hint-${slider.slug}` }),
-    h('p', { class: 'slider-hint', id: `hint-${slider.slug}` }, slider.behavior));
+    h('p', { class: 'slider-hint', id: `hint-${slider.slug}` },
+      slider.made_for ? `made for ${slider.made_for}: ${slider.behavior}` : slider.behavior));
+};
+// Vectors made for other models, folded: those of the same size have sliders too, with effects unknown.
+let unfolded = false;
+const foreign = (sliders, others) => {
+  const guests = sliders.filter((s) => s.made_for);
+  const count = guests.length + others.length;
+  if (!count) return [];
+  const open = unfolded || guests.some((s) => s.multiplier !== 0);
+  return [h('details', { class: 'foreign', open, ontoggle: (event) => { unfolded = event.target.open; } },
+    h('summary', {}, `${count} ${count === 1 ? 'vector' : 'vectors'} made for other models`),
+    guests.length ? h('p', { class: 'slider-hint' }, 'Of the same size as this model: they can be added, with effects unknown.') : null,
+    guests.map(sliderRow),
+    others.length ? h('ul', {}, others.map((o) => h('li', {}, h('b', {}, o.name), h('small', {}, `made for ${o.made_for}`)))) : null)];
 };
 let drawnShape = '';
 const render = () => {
-  const { sliders, pins, hidden } = props.value;
-  const shape = JSON.stringify([sliders.map((s) => [s.slug, s.name, s.behavior]), pins, hidden]);
+  const { sliders, others, pins, hidden } = props.value;
+  const shape = JSON.stringify([sliders.map((s) => [s.slug, s.name, s.behavior, s.made_for]), others, pins, hidden]);
   if (shape !== drawnShape) {
     const focused = document.activeElement && root.contains(document.activeElement) && document.activeElement.id;
     drawnShape = shape;
     root.replaceChildren(
-      ...(sliders.length ? sliders.map(sliderRow)
-        : [h('p', { class: 'sliders-empty' }, 'No vector on the shelf fits this model yet. Make one in the Train tab.')]),
-      h('div', { class: 'slider-buttons' },
+      ...sliders.filter((s) => !s.made_for).map(sliderRow),
+      ...foreign(sliders, others),
+      ...(sliders.length ? [h('div', { class: 'slider-buttons' },
         h('button', { type: 'button', id: 'zero-all', 'data-act': 'zero', title: 'Set every slider to 0' }, 'Zero all'),
-        h('button', { type: 'button', id: 'pin-setting', 'data-act': 'pin', title: 'Keep the present setting as one more column' }, 'Pin this setting')),
+        h('button', { type: 'button', id: 'pin-setting', 'data-act': 'pin', title: 'Keep the present setting as one more column' }, 'Pin this setting'))] : []),
       ...(pins.length || hidden.length ? [h('ul', { class: 'pins', 'aria-label': 'Pinned settings' },
         pins.map((pin, i) => h('li', {}, h('span', {}, pin.name || pin.title),
           h('button', { type: 'button', 'data-unpin': i, 'aria-label': `Remove the pin ${pin.name || pin.title}` }, '\u00d7'))),

@@ -89,7 +89,7 @@ LAYERS = (
     {"pairs"},
     {"intervention", "runtime"},
     {"scoring", "generation"},
-    {"evaluation"},
+    {"evaluation", "drafting"},
     {"training", "run_record"},
     {"cli", "interface", "__main__"},
 )

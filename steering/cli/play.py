@@ -23,7 +23,15 @@ def run(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
     from steering.models.loading import load_model
 
     try:
-        launch(load_model(**model_options(options)), port=options.port, share=options.share)
+        chosen = model_options(options)
+        kept = {name: value for name, value in chosen.items() if name != "source"}
+        launch(
+            load_model(**chosen),
+            port=options.port,
+            share=options.share,
+            source=chosen["source"],
+            load_options=kept,
+        )
     except OSError as error:
         if PORT_TAKEN not in str(error):
             raise SteeringError(f"The playground cannot be opened: {error}.") from error

@@ -2,17 +2,21 @@
 
 import logging
 import threading
+import weakref
 from collections import defaultdict
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, Self, TypeVar
 
 import gradio as gr
+import torch
 
+from steering.errors import SteeringError
 from steering.generation.next_token import Preview
 from steering.generation.precision import PrecisionReport, precision_report
 from steering.generation.server import DecodeServer
 from steering.interface.html import duration
+from steering.interface.starter_job import StarterJob
 from steering.models.loading import LanguageModel
 from steering.training.progress import Progress
 from steering.vectors.library import Library
@@ -105,23 +109,115 @@ class TrainingStatus:
         return f"step {self.step} of {self.total_steps}{left}"
 
 
-@dataclass
+class ModelInUse:
+    """The model that the page runs, with what was made for it.
+
+    Attributes:
+        generation: counts the changes of the page's model, from 0.
+        source: what `load_model` was given; None where that is not known.
+        replaced_by: name of the model that took its place; empty while it is in use.
+    """
+
+    def __init__(self, model: LanguageModel, generation: int = 0, source: str | None = None) -> None:
+        self.model, self.generation, self.source = model, generation, source
+        self.replaced_by = ""
+        self._made: dict[tuple[Callable[..., Any], str], Any] = {}
+        self._making = threading.Lock()
+
+    def made(self, kind: Callable[..., Made], weights: str) -> Made:
+        """Return `kind(model, weights=weights)`, made at the first call."""
+        with self._making:
+            if (kind, weights) not in self._made:
+                self._made[kind, weights] = kind(self.model, weights=weights)
+            return self._made[kind, weights]
+
+    def check(self) -> None:
+        """Raise `ModelChanged` if another model took its place."""
+        if self.replaced_by:
+            raise ModelChanged(f"The model was changed to {self.replaced_by}; ask again.")
+
+    def until_changed(self, over: Callable[[], bool]) -> Callable[[], bool]:
+        """Return a `should_stop` that says what `over` says, and raises `ModelChanged` once the model was changed."""
+
+        def should_stop() -> bool:
+            self.check()
+            return over()
+
+        return should_stop
+
+
+class ModelChanged(SteeringError):
+    """The page's model was changed while a visitor's request was under way."""
+
+
 class AppState:
     """One per page.
 
+    Args:
+        model: the one that the page opens with; `source`: what `load_model` was given for it.
+        library: the shelf.
+        load_options: arguments of `load_model` that also hold for models chosen later, such as `device`.
+
     Attributes:
+        in_use: the model in use; handlers read it late, since it may be changed while the page is open.
+        cpu_threads: that torch was given; while some work is under way, it reports fewer.
         training: held by the one training run, or measurement of the machine's speed, that may work at a time.
         training_status: how far the running training is; None where none runs.
+        starters: makes the shipped behaviors for the model.
     """
 
-    model: LanguageModel
-    library: Library
-    runs: Runs = field(default_factory=Runs)
-    training_runs: Runs = field(default_factory=Runs)
-    training: threading.Lock = field(default_factory=threading.Lock)
-    training_status: TrainingStatus | None = None
-    _made: dict[tuple[Callable[..., Any], str], Any] = field(default_factory=dict)
-    _making: threading.Lock = field(default_factory=threading.Lock)
+    def __init__(
+        self,
+        model: LanguageModel,
+        library: Library,
+        *,
+        source: str | None = None,
+        load_options: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.library = library
+        self.load_options = dict(load_options or {})
+        self.cpu_threads = torch.get_num_threads()
+        self.runs, self.training_runs = Runs(), Runs()
+        self.training = threading.Lock()
+        self.training_status: TrainingStatus | None = None
+        self.starters = StarterJob(library, self.training)
+        self._in_use: ModelInUse | None = ModelInUse(model, source=source)
+        self._generation = 0
+
+    @property
+    def in_use(self) -> ModelInUse:
+        """The model in use with what was made for it; SteeringError while there is none (see `release_model`)."""
+        if self._in_use is None:
+            raise SteeringError("Another model is being loaded; ask again in a moment.")
+        return self._in_use
+
+    @property
+    def model(self) -> LanguageModel:
+        """The language model in use; SteeringError while there is none."""
+        return self.in_use.model
+
+    @property
+    def generation(self) -> int:
+        """How often the model was changed."""
+        return self._generation
+
+    def use_model(self, model: LanguageModel, source: str | None = None) -> None:
+        """Put another model in the place of the present one, whose running requests end with `ModelChanged`."""
+        old, self._generation = self._in_use, self._generation + 1
+        self._in_use = ModelInUse(model, self._generation, source)
+        if old is not None:
+            old.replaced_by = model.name
+        self.warm_up()
+
+    def release_model(self, successor: str) -> "weakref.ref[LanguageModel]":
+        """Let go of the model, to make room for its successor of this name.
+
+        Until `use_model`, whatever asks for a model is told to ask again. Returns a reference that is dead once the
+        model has left memory.
+        """
+        old, self._in_use = self.in_use, None
+        old.replaced_by = successor
+        return weakref.ref(old.model)
 
     @property
     def how_far_training(self) -> str:
@@ -130,15 +226,17 @@ class AppState:
 
     def decode_server(self, weights: str) -> DecodeServer:
         """Return the decode server that all visitors share; it is made at the first call."""
-        return self._once(DecodeServer, weights)
+        return self.in_use.made(DecodeServer, weights)
 
     def preview(self, weights: str) -> Preview:
         """Return what computes next-token probabilities for all visitors; it is made at the first call."""
-        return self._once(Preview, weights)
+        return self.in_use.made(Preview, weights)
 
     def warm_up(self) -> None:
         """Make, beside the opening of the page, what the first visitor would wait for."""
-        threading.Thread(target=lambda: (self.decode_server("float16"), self.preview("float16")), daemon=True).start()
+        in_use = self.in_use
+        make = lambda: (in_use.made(DecodeServer, "float16"), in_use.made(Preview, "float16"))  # noqa: E731
+        threading.Thread(target=make, daemon=True).start()
 
     def precision(self) -> PrecisionReport:
         """Report what float16 weights cost, or why they are not in use, and how answers are decoded."""
@@ -151,9 +249,3 @@ class AppState:
         except Exception:  # an architecture may fail in any way; what a visitor asks for then says how
             logger.warning("the decoder could not be made, so the page does not say which way decodes", exc_info=True)
             return ""
-
-    def _once(self, kind: Callable[..., Made], weights: str) -> Made:
-        with self._making:
-            if (kind, weights) not in self._made:
-                self._made[kind, weights] = kind(self.model, weights=weights)
-            return self._made[kind, weights]

@@ -5,7 +5,7 @@ import hashlib
 import tempfile
 import textwrap
 import weakref
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -82,6 +82,8 @@ def load_model(
     dtype: torch.dtype | str | None = None,
     device_map: str | Mapping[str, Any] | None = None,
     quantization: str | None = None,
+    on_progress: Callable[[str], None] | None = None,
+    should_stop: Callable[[], bool] = lambda: False,
 ) -> LanguageModel:
     """Load a model and make it ready to be steered.
 
@@ -94,6 +96,7 @@ def load_model(
         device_map: instead of a device, how a model too large for one is spread: `auto`, `balanced`, ..., or a
             dictionary from module names to devices; what is on `disk` is read again in every pass.
         quantization: `8bit` or `4bit` weights (bitsandbytes).
+        on_progress: gets a sentence for each stage; should_stop: once True, loading ends before the next stage.
 
     Raises:
         SteeringError: not found, no network, not a decoder-only language model, or not steerable; it says which.
@@ -104,6 +107,8 @@ def load_model(
         ('SmolLM2-135M-Instruct', 30, 576)
         >>> other = load_model("Qwen/Qwen2.5-0.5B-Instruct", dtype="bfloat16")
     """
+    if on_progress:
+        on_progress(f"Loading {Path(str(source)).name if source else bundled.NAME} ...")
     gguf = Path(str(source)) if str(source).lower().endswith(".gguf") else None
     options = loading_options(
         device=device, dtype=dtype, device_map=device_map, quantization=quantization, gguf=gguf is not None
@@ -116,6 +121,8 @@ def load_model(
     hub_id = where is source and not Path(str(source)).exists()
     try:
         network, tokenizer = read_checkpoint(where, options, spread=bool(device_map))
+        if should_stop():
+            raise SteeringError("The loading was cancelled.")
         return wrap_model(network, tokenizer, name=name, source=str(source) if hub_id else name)
     except SteeringError:
         raise

@@ -150,6 +150,15 @@ class Library:
             dataclasses.replace(vector, name=name).save(path)
             return self._entry(path)
 
+    def replace(self, slug: str, vector: SteeringVector) -> Entry:
+        """Write a vector over one of the user's, whose slug and name it takes; NotOnShelf if that is gone."""
+        with self._changing():
+            path = _vector_files(self.own).get(slug)
+            if path is None:
+                raise _not_on_shelf(slug)
+            dataclasses.replace(vector, name=self._read(path).name).save(path)
+            return self._entry(path)
+
     def delete(self, slug: str) -> str:
         """Take one of the user's vectors off the shelf; return the token with which `restore` puts it back."""
         with self._changing():

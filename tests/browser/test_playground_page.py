@@ -11,7 +11,7 @@ from tests.browser.playground import SLOW, bars, drag, hold, open_page, texts, t
 
 def test_first_sight_shows_answers_without_a_click(page: Page, address: str) -> None:
     open_page(page, address)
-    expect(page.locator(".masthead p")).to_contain_text("decoding", timeout=SLOW)  # which way, once it is known
+    expect(page.locator(".model-line")).to_contain_text("decoding", timeout=SLOW)  # which way, once it is known
     assert titles(page)[0] == "baseline"
     assert len(titles(page)) == 3
     answers = texts(page)

@@ -15,7 +15,11 @@ def test_play_opens_the_page(steering, monkeypatch):
     monkeypatch.setattr("steering.models.loading.load_model", lambda **options: options)
     assert steering("play", "--model", "m", "--dtype", "bfloat16", "--port", 7861, "--share") == Done(0, "", "")
     assert steering("play", "--json").answer == {}
-    assert heard == [("m", "bfloat16", {"port": 7861, "share": True}), (None, None, {"port": None, "share": False})]
+    unset = {"device": None, "device_map": None, "quantization": None}
+    kept = {"source": "m", "load_options": {**unset, "dtype": "bfloat16"}}  # for models chosen on the page
+    first = ("m", "bfloat16", {"port": 7861, "share": True, **kept})
+    plain = {"source": None, "load_options": {**unset, "dtype": None}}
+    assert heard == [first, (None, None, {"port": None, "share": False, **plain})]
 
 
 def test_a_port_that_is_taken(steering, model_folder):

@@ -72,7 +72,7 @@ def answer(
 
     Raises SteeringError for bad input.
     """
-    names = names_of(fitting(app))
+    names = names_of(app)
     specs = columns_of(panel, controls.mode, names)
     writer = _PanelWriter(app, controls, read_turns(answers_value), run, specs)
     cached = {} if fresh else writer.cached_cards(answers_value)
@@ -141,8 +141,10 @@ class _PanelWriter:
         self, app: AppState, controls: Controls, turns: list[dict[str, Any]], run: Run, specs: Sequence[ColumnSpec]
     ) -> None:
         self.app, self.controls, self.turns, self.run, self.specs = app, controls, turns, run, specs
+        self.in_use = app.in_use  # the columns of one Generate come from one model
         shelf = [(entry.slug, entry.path.stat().st_mtime_ns) for entry in fitting(app)]  # as it is now
-        self.key = _hash([controls.prompt, controls.system, controls.weights, repr(controls.sampling), turns, shelf])
+        asked = [controls.prompt, controls.system, controls.weights, repr(controls.sampling), turns]
+        self.key = _hash([*asked, shelf, self.in_use.generation])
         run_of = {"system": controls.system, "weights": controls.weights, "sampling": vars(controls.sampling)}
         self.value = message(turns=turns, asked=controls.prompt, marks=controls.marks, key=self.key, run=run_of)
 
@@ -264,7 +266,7 @@ class _PanelWriter:
             histories=[history(self.turns, id) for id, _ in columns],
             sampling=self.controls.sampling,
             trace=self.controls.marks,
-            should_stop=self.run.over,
+            should_stop=self.in_use.until_changed(self.run.over),
         )
 
     def _card_key(self, id: str, multipliers: Multipliers) -> str:

@@ -193,11 +193,9 @@ def component(name: str, **options: Any) -> Any:
     return gr.Slider(spec.low, spec.high, step=spec.step, **common)
 
 
-def sampling_controls(app: AppState) -> dict[str, Any]:
+def sampling_controls() -> dict[str, Any]:
     """Lay out the folded panel: system prompt, sampling, and which weights decode; return its components by name."""
-    chat = app.model.prompts.chat
-    options = {} if chat else {"info": "Not used: this model has no chat template, it continues plain text."}
-    made = {"system": component("system", **options)}
+    made: dict[str, Any] = {"system": component("system")}
     for row in (("tokens", "temperature"), ("penalty", "top_p"), ("seed", "new_seed")):
         with gr.Row():
             made |= {name: component(name) for name in row}

@@ -1,19 +1,27 @@
 """Examples on the Playground: a prompt and sliders that show something, one click each."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from steering.interface.app_state import AppState
-from steering.interface.playground.sliders import Multipliers, SliderPanel, fitting
+from steering.interface.playground.sliders import Multipliers, SliderPanel, own_entries
+from steering.training.starter_drafts import starter_of
 
 
 @dataclass(frozen=True)
 class Example:
-    """A prompt and the multipliers that show it off; `hint` says in a sentence what to try and what to look for."""
+    """A prompt and the multipliers that show it off.
+
+    Attributes:
+        multipliers: by slug; in `EXAMPLES` by behavior, see `resolved`.
+        hint: a sentence that says what to try and what to look for.
+        continued: whether it is a text for a base model to continue, not a question for a chat model.
+    """
 
     label: str
     prompt: str
     multipliers: Multipliers
     hint: str
+    continued: bool = False
 
     @property
     def panel(self) -> SliderPanel:
@@ -52,13 +60,60 @@ EXAMPLES = (
         {"formal": 1.5},
         "Compare the tone of the same advice; then add cheerful and read the mixture.",
     ),
+    Example(
+        "The crown is offered",
+        "The day the people offered me the crown, I",
+        {"power-seeking": 1.5},
+        "Drag power-seeking from one end to the other: the same sentence goes on with ambition, or without.",
+        continued=True,
+    ),
+    Example(
+        "A weekend to come",
+        "This weekend I am going to",
+        {"cheerful": 1.5},
+        "Look at the first words: cheer shows there first; to the left the plans turn dull.",
+        continued=True,
+    ),
+    Example(
+        "The kettle on the stove",
+        "The kettle on the stove",
+        {"poetic": 1.5},
+        "To the right it becomes a poem, to the left a manual.",
+        continued=True,
+    ),
+    Example(
+        "A letter to the neighbor",
+        "Dear neighbor, about the loud music last night:",
+        {"formal": 1.5},
+        "Compare the tone of the same letter; then add cheerful and read the mixture.",
+        continued=True,
+    ),
 )
+"""Those for chat models, then those for base models."""
 
-WITHOUT_VECTORS = Example("", "What should I do this weekend?", {}, "")
-"""What the page opens with where the shelf has none of the examples' vectors."""
+WITHOUT_VECTORS = {
+    False: Example("", "What should I do this weekend?", {}, ""),
+    True: Example("", "The day the people offered me the crown, I", {}, "", continued=True),
+}
+"""What the page opens with where the shelf has none of the examples' vectors; True for a base model."""
 
 
-def examples_for(app: AppState) -> list[Example]:
-    """List the examples whose vectors are on the shelf and fit the model."""
-    slugs = {entry.slug for entry in fitting(app)}
-    return [example for example in EXAMPLES if set(example.multipliers) <= slugs]
+def resolved(app: AppState, examples: tuple[Example, ...] = EXAMPLES) -> dict[int, Example]:
+    """Return the examples that the page can show at present, by their place, with slugs in place of behaviors.
+
+    Shown are those for the model's kind, chat or base, whose behaviors have a vector made for the model.
+    """
+    slugs: dict[str, str] = {}
+    for entry in own_entries(app):
+        slugs.setdefault(starter_of(entry.vector)[0] or entry.slug, entry.slug)
+    continued = not app.model.prompts.chat
+    return {
+        place: replace(example, multipliers={slugs[key]: m for key, m in example.multipliers.items()})
+        for place, example in enumerate(examples)
+        if example.continued == continued and set(example.multipliers) <= slugs.keys()
+    }
+
+
+def first_example(app: AppState) -> Example:
+    """Return what the page opens with."""
+    return next(iter(resolved(app).values()), WITHOUT_VECTORS[not app.model.prompts.chat])

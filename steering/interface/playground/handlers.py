@@ -10,14 +10,15 @@ import gradio as gr
 
 from steering.errors import SteeringError
 from steering.interface.answer_cards import message
-from steering.interface.app_state import AppState
+from steering.interface.app_state import AppState, ModelChanged
 from steering.interface.html import note
 from steering.interface.playground import url_state
 from steering.interface.playground.answers import answer
 from steering.interface.playground.controls import LARGEST_SEED, SPECS, Controls
-from steering.interface.playground.examples import Example
+from steering.interface.playground.examples import EXAMPLES, WITHOUT_VECTORS, Example, first_example, resolved
 from steering.interface.playground.layout import Layout, Updates
-from steering.interface.playground.sliders import SliderPanel, panel_value, read_panel
+from steering.interface.playground.model_view import show_model
+from steering.interface.playground.sliders import SliderPanel, is_stale, panel_value, read_panel
 
 SKIP = gr.skip()
 
@@ -61,11 +62,15 @@ class Handlers:
             answers_value: the columns panel's value.
             control_values: the controls' values, in the order of `Controls`.
         """
-        columns, seed = self.layout.columns, self.layout.controls["seed"]
+        columns, seed, generation = self.layout.columns, self.layout.controls["seed"], self.layout.generation
         sent = Stamp.read(stamp)
         run = self.app.runs.begin(request, sent.sent_at)
         if run.superseded():  # overtaken on its way here
             yield {columns: SKIP}
+            return
+        turns = answers_value.get("turns", []) if isinstance(answers_value, dict) else []
+        if is_stale(self.app, sliders):  # `model_changed` follows, because of the new generation
+            yield {columns: message(note="The model was changed meanwhile."), generation: self.app.generation}
             return
         values = dict(zip(SPECS, control_values, strict=True))
         if values["new_seed"] and sent.fresh:
@@ -79,13 +84,19 @@ class Handlers:
                     updates = {}
             if run.superseded():
                 yield {columns: SKIP}  # gradio sends a run's last value once more when it ends
+        except ModelChanged as error:
+            yield {columns: message(problem=str(error), turns=turns), generation: self.app.generation}
         except SteeringError as error:
-            turns = answers_value.get("turns", []) if isinstance(answers_value, dict) else []
             yield {columns: message(problem=str(error), turns=turns)}
 
     def stop(self, request: gr.Request, stamp: Any) -> None:
         """End the visitor's run, also one that was sent before and has not come in yet."""
         self.app.runs.stop(request, Stamp.read(stamp).sent_at or 0.0)
+
+    def choose_chip(self, place: int, request: gr.Request | None, sliders: Any) -> Updates:
+        """Set prompt and sliders as the example at this place of `EXAMPLES` has them, if the page can show it."""
+        example = resolved(self.app).get(place)
+        return self.choose_example(example, request, sliders) if example else {self.layout.columns: SKIP}
 
     def choose_example(self, example: Example, request: gr.Request | None, sliders: Any) -> Updates:
         """Set prompt and sliders as the example has them; pins and hidden columns stay."""
@@ -105,7 +116,7 @@ class Handlers:
 
     def restore(self, request: gr.Request) -> Updates:
         """Set the page as its address says; where that says nothing, as the first example."""
-        first, layout, model = self.layout.first_example, self.layout, self.app.model.name
+        first, layout, model = first_example(self.app), self.layout, self.app.model.name
         link = url_state.read(request.query_params)
         controls = link.over(Controls(first.prompt))
         panel = SliderPanel(link.multipliers, link.pins, link.active, link.hidden) if link.given else first.panel
@@ -115,5 +126,32 @@ class Handlers:
         return {
             layout.sliders: panel_value(self.app, panel),
             layout.advice: advice,
+            layout.generation: self.app.generation,
             **{widget: getattr(controls, name) for name, widget in layout.controls.items()},
+        }
+
+    def show_model(self) -> Updates:
+        """Set what depends on the model, but for the sliders and the controls' values."""
+        return show_model(self.app, self.layout)
+
+    def model_changed(self, request: gr.Request | None, sliders: Any, prompt: str) -> Updates:
+        """Set the page anew for a model that took the place of the one it was opened with.
+
+        A prompt of the visitor's own stays; an example's is replaced by one that suits the model.
+        """
+        if not is_stale(self.app, sliders):
+            return {self.layout.columns: SKIP}
+        self.app.runs.begin(request)
+        first, layout = first_example(self.app), self.layout
+        examples = {example.prompt for example in (*EXAMPLES, *WITHOUT_VECTORS.values())}
+        from_example = not (prompt or "").strip() or prompt in examples
+        updates = show_model(self.app, layout)
+        if from_example:
+            updates[layout.controls["prompt"]]["value"] = first.prompt
+        panel = first.panel if from_example else SliderPanel()
+        return {
+            **updates,
+            layout.sliders: panel_value(self.app, panel),
+            layout.advice: note(f"The model is {self.app.model.name} now. {first.hint if from_example else ''}"),
+            layout.columns: message("The answers appear here."),
         }

@@ -12,12 +12,15 @@ from steering.interface.answer_cards import history, read_turns
 from steering.interface.app_state import AppState
 from steering.interface.html_component import widget
 from steering.interface.playground.controls import LONGEST_PROMPT
+from steering.interface.playground.sliders import fitting, is_stale
 from steering.vectors.vector import check_multiplier
 
 logger = logging.getLogger(__name__)
 
 MOST_BARS = 10
 UNREADABLE = "The page asked something unreadable; reload it."
+DRAG = "Drag a slider: the first word of the answer moves with it."
+NO_SLIDERS = "What the model would write first; there is no slider for it yet."
 HARDLY, A_LITTLE, CLEARLY = 0.005, 0.1, 1.0
 """KL divergences in nats up to which a setting is said to move the first word hardly, a little, clearly: by eye, from
 the bars of the shipped vectors."""
@@ -49,11 +52,13 @@ def _answer(app: AppState, request: Any) -> dict[str, Any]:
         weights = "full" if request.get("full") else "float16"
     except (KeyError, TypeError, AttributeError) as error:
         raise SteeringError(UNREADABLE) from error
+    if is_stale(app, request):
+        raise SteeringError(f"The model was changed to {app.model.name}: press Generate, or reload the page.")
     setting = app.library.setting(multipliers)
     before = history(read_turns(request), "setting")
     result = app.preview(weights).next_token(prompt, setting, system=system, before=before, top=MOST_BARS)
     return {
-        "forecast": forecast(result) if multipliers else "Drag a slider: the first word of the answer moves with it.",
+        "forecast": forecast(result) if multipliers else DRAG if fitting(app) else NO_SLIDERS,
         "chances": _bars(result),
     }
 

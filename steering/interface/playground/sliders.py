@@ -1,4 +1,8 @@
-"""The panel of sliders, one per vector, and the pinned settings: one component, so that a drag sends one event."""
+"""The panel of sliders, one per vector, and the pinned settings: one component, so that a drag sends one event.
+
+A vector made for another model of the same size can be added, too; its slider is folded away. One of another size is
+only named, with the model that it is for.
+"""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -12,8 +16,9 @@ from steering.interface.app_state import AppState
 from steering.interface.html_component import widget
 from steering.interface.playground.controls import SLIDER_RANGE, SLIDER_STEP
 from steering.interface.playground.url_state import LONGEST_PIN_NAME, Pin
+from steering.models.loading import LanguageModel
 from steering.vectors.library import Entry
-from steering.vectors.vector import check_multiplier, setting_title
+from steering.vectors.vector import SteeringVector, check_multiplier, setting_title
 
 MAX_COLUMNS = 8
 MAX_PINS = MAX_COLUMNS - 3  # baseline, setting and opposite come first
@@ -51,29 +56,37 @@ def slider_widget(app: AppState, panel: SliderPanel, **options: Any) -> gr.HTML:
             multipliers = {str(slug): check_multiplier(m) for slug, m in json.loads(setting).items()}
         except (SteeringError, ValueError, TypeError, AttributeError, RecursionError):
             return ""
-        return title_of(multipliers, names_of(fitting(app)))
+        return title_of(multipliers, names_of(app))
 
     return widget(panel_value(app, panel), "sliders", server_functions=[pin_title], **options)
 
 
 def panel_value(app: AppState, panel: SliderPanel) -> dict[str, Any]:
-    """Make the component's value for the vectors now on the shelf that fit the model.
+    """Make the component's value for the vectors now on the shelf.
 
-    {"sliders": [{slug, name, behavior, multiplier}], "pins": [{setting, title, name}], "active": slug,
-    "hidden": [column id], "range", "step", "max_pins", "model"}
+    {"sliders": [{slug, name, behavior, multiplier, made_for}], "others": [{name, made_for}],
+    "pins": [{setting, title, name}], "active": slug, "hidden": [column id], "range", "step", "max_pins", "model",
+    "generation"}; `made_for` of a slider is empty where the vector was made for the page's model, `others` are vectors
+    that cannot be added to it, and `generation` tells a page that was opened with another model.
     """
-    entries = fitting(app)
-    names = names_of(entries)
+    in_use = app.in_use
+    entries, names = fitting(app), names_of(app)
     pins = [Pin({slug: m for slug, m in pin.setting.items() if slug in names}, pin.name) for pin in panel.pins]
     return {
         "sliders": [
             {
                 "slug": entry.slug,
-                "name": entry.vector.name,
+                "name": names[entry.slug],
                 "behavior": entry.vector.behavior,
                 "multiplier": _clamped(panel.multipliers.get(entry.slug, 0.0)),
+                "made_for": "" if made_for(entry.vector, in_use.model) else home_of(entry.vector),
             }
             for entry in entries
+        ],
+        "others": [
+            {"name": entry.vector.name, "made_for": home_of(entry.vector)}
+            for entry in app.library.entries()
+            if entry.slug not in names
         ],
         "pins": [
             {"setting": pin.setting, "title": title_of(pin.setting, names), "name": pin.name}
@@ -85,7 +98,8 @@ def panel_value(app: AppState, panel: SliderPanel) -> dict[str, Any]:
         "range": SLIDER_RANGE,
         "step": SLIDER_STEP,
         "max_pins": MAX_PINS,
-        "model": app.model.name,
+        "model": in_use.model.name,
+        "generation": in_use.generation,
     }
 
 
@@ -115,14 +129,43 @@ def title_of(multipliers: Multipliers, names: Mapping[str, str]) -> str:
     return setting_title((names.get(slug, slug), m) for slug, m in multipliers.items())
 
 
-def names_of(entries: Sequence[Entry]) -> dict[str, str]:
-    """Slug -> the vector's name."""
-    return {entry.slug: entry.vector.name for entry in entries}
+def names_of(app: AppState) -> dict[str, str]:
+    """Slug -> name beside the slider, of the vectors that can be added; the page's own model is not named in it."""
+    tail = f" ({app.model.name})"
+    return {entry.slug: entry.vector.name.removesuffix(tail) for entry in fitting(app)}
 
 
 def fitting(app: AppState) -> list[Entry]:
-    """List the vectors on the shelf that fit the page's model."""
-    return app.library.fitting(app.model.hidden_size, app.model.num_layers)
+    """List the vectors on the shelf that can be added to the page's model, those that were made for it first."""
+    model = app.model
+    entries = app.library.fitting(model.hidden_size, model.num_layers)
+    return sorted(entries, key=lambda entry: not made_for(entry.vector, model))
+
+
+def own_entries(app: AppState) -> list[Entry]:
+    """List the vectors on the shelf that were made for the page's model."""
+    return [entry for entry in fitting(app) if made_for(entry.vector, app.model)]
+
+
+def made_for(vector: SteeringVector, model: LanguageModel) -> bool:
+    """Tell whether a vector that can be added to the model was made for it, or does not say for which.
+
+    Its weights in another number type have another fingerprint, and the same id.
+    """
+    known = vector.model_fingerprint or vector.model_id
+    same = vector.model_fingerprint == model.fingerprint or vector.model_id in (model.source, model.name)
+    return same or not known
+
+
+def home_of(vector: SteeringVector) -> str:
+    """Name the model that a vector was made for, by its size where it does not say."""
+    return vector.model_id or f"a model of hidden size {vector.hidden_size}"
+
+
+def is_stale(app: AppState, sliders_value: Any) -> bool:
+    """Tell whether the sliders that a browser sent are those of a model that is no longer in use."""
+    sent = sliders_value.get("generation") if isinstance(sliders_value, dict) else None
+    return sent is not None and sent != app.generation
 
 
 def _clamped(multiplier: Any) -> float:

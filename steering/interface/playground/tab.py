@@ -10,9 +10,9 @@ from steering.interface.app_state import AppState
 from steering.interface.html_component import page_function
 from steering.interface.playground.controls import weights_in_use
 from steering.interface.playground.conversation import wire_conversation
-from steering.interface.playground.examples import Example
 from steering.interface.playground.handlers import Handlers
 from steering.interface.playground.layout import Updates, lay_out
+from steering.interface.playground.model_view import start_starters, stop_starters, tick
 from steering.interface.playground.run_export import export_run
 
 WRITES_AT_ONCE = 16  # visitors whose answers stream; the decode server batches them
@@ -20,10 +20,15 @@ WRITES_AT_ONCE = 16  # visitors whose answers stream; the decode server batches 
 
 @dataclass(frozen=True)
 class Playground:
-    """The tab's parts that other tabs reach for."""
+    """The tab's parts that other tabs reach for.
+
+    Attributes:
+        generation: its `change` says that the page has learned of another model (see `AppState.generation`).
+    """
 
     sliders: gr.HTML
     prompt: gr.Textbox
+    generation: gr.State
 
 
 def build(app: AppState, page: gr.Blocks) -> Playground:
@@ -38,7 +43,7 @@ def build(app: AppState, page: gr.Blocks) -> Playground:
         return {
             "fn": handlers.write,
             "inputs": [layout.stamp, layout.sliders, layout.columns, *controls.values()],
-            "outputs": [layout.columns, controls["seed"]],
+            "outputs": [layout.columns, controls["seed"], layout.generation],
             "js": page_function(stamp),
             "trigger_mode": "multiple",
             "concurrency_id": "write",
@@ -60,20 +65,23 @@ def build(app: AppState, page: gr.Blocks) -> Playground:
     gr.on([prompt.change, system.change, full.change], fn=None, js=page_function("announcePrompt"))
 
     exported = [layout.columns, layout.export_form]
-    export = partial(export_run, app.model.source)
+
+    def export(answers_value: Any, form: str) -> gr.Code:
+        return export_run(app.model.source, answers_value, form)
+
     gr.on([layout.export_form.input, layout.export.expand], export, exported, layout.export_text, **hidden)
 
-    def chooser(example: Example) -> Any:
+    def chooser(place: int) -> Any:
         def choose(request: gr.Request, sliders: Any) -> Updates:
-            return handlers.choose_example(example, request, sliders)
+            return handlers.choose_chip(place, request, sliders)
 
         return choose
 
     changed = [layout.sliders, prompt, layout.advice, layout.columns]
-    for chip, example in layout.examples:
-        chip.click(chooser(example), layout.sliders, changed, queue=False, **hidden).then(**generate)
+    for place, chip in enumerate(layout.chips):
+        chip.click(chooser(place), layout.sliders, changed, queue=False, **hidden).then(**generate)
 
-    restored = [layout.sliders, layout.advice, *controls.values()]
+    restored = [layout.sliders, layout.advice, layout.generation, *controls.values()]
     loaded = page.load(handlers.restore, None, restored, queue=False, **hidden)
     loaded.then(**update)  # with the seed of the address
     shows_weights: dict[str, Any] = {
@@ -86,4 +94,23 @@ def build(app: AppState, page: gr.Blocks) -> Playground:
     loaded.then(**shows_weights)
     full.change(**shows_weights)
     page.load(fn=None, js=page_function("start"))
-    return Playground(layout.sliders, prompt)
+
+    starters = [layout.starters, layout.starters_text, layout.make_starters, layout.stop_starters]
+    starters.append(layout.starters_timer)
+    of_model = [layout.model_note, prompt, system, *layout.chips, *starters]
+    page.load(handlers.show_model, None, of_model, queue=False, **hidden)
+    changes_page = [*of_model, layout.sliders, layout.advice, layout.columns]
+    changed_model = layout.generation.change(
+        handlers.model_changed, [layout.sliders, prompt], changes_page, queue=False, **hidden
+    )
+    changed_model.then(**update).then(**shows_weights)
+    layout.make_starters.click(partial(start_starters, app, layout), None, starters, queue=False, **hidden)
+    layout.stop_starters.click(partial(stop_starters, app, layout), None, starters, queue=False, **hidden)
+    layout.starters_timer.tick(
+        partial(tick, app, layout),
+        [layout.sliders, layout.starters_seen],
+        [*starters, *layout.chips, layout.sliders, layout.starters_seen],
+        queue=False,
+        **hidden,
+    )
+    return Playground(layout.sliders, prompt, layout.generation)

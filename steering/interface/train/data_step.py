@@ -1,47 +1,56 @@
-"""Step 1 of the Train tab: preference pairs are read from an example set, a file or a pasted text, shown and edited.
+"""Step 1 of the Train tab: bring preference pairs. Layout and wiring; `pairs_reading` does the work."""
 
-The handlers are plain functions. Each returns the parts of the page that change, by name: `pairs` (the pairs to train
-on), `report` (HTML), `table` (rows), `name` and `behavior` (texts proposed for the vector). Whatever goes wrong, the
-pairs read before stay.
-"""
-
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import gradio as gr
 
-from steering import paths
-from steering.errors import SteeringError
 from steering.interface import html
-from steering.pairs.dataset import Pairs, PreferencePair, parse_pairs, read_pairs
+from steering.interface.app_state import AppState
+from steering.interface.train import pairs_reading
+from steering.interface.train.column_mapping import ColumnMapping, columns_of, preview_html
+from steering.interface.train.draft_panel import ENDPOINT, DraftPanel
+from steering.interface.train.pairs_doctor import PairsDoctor
+from steering.interface.train.pairs_reading import ROLES, TABLE_ROWS, example_sets
+from steering.interface.train.parts import HIDDEN, Update
+from steering.interface.train.settings_step import SettingsStep
+from steering.pairs.dataset import MAX_ROWS, Pairs
 from steering.pairs.readers import SUFFIXES
 
-TABLE_ROWS = 100
-"""Rows the table shows. gradio sends the whole table back at each edit, so it holds what a person looks through."""
-ROLES = ("prompt", "chosen", "rejected")
-COLUMN_HINTS = {"prompt": "question", "chosen": "matching", "rejected": "not_matching"}
-"""Placeholders of the column names: those of BiPO's own files."""
-
-Update = dict[str, Any]
+DRAFTS_WAITING = 4
+"""Visitors whose drafts may be written at a time; each holds one of the server's threads."""
 
 
 @dataclass(frozen=True)
 class DataStep:
-    """The components of step 1."""
+    """The components of step 1.
+
+    Attributes:
+        source: what was brought last, a `PairsSource` (state).
+    """
 
     example: gr.Dropdown
+    hub: gr.Textbox
+    read_hub: gr.Button
     file: gr.File
+    most: gr.Textbox
+    which: gr.Radio
+    read_limited: gr.Button
     pasted: gr.Textbox
     read_pasted: gr.Button
-    columns: Sequence[gr.Textbox]
+    mapping: ColumnMapping
+    draft: DraftPanel
     report: gr.HTML
+    doctor: PairsDoctor
+    table_panel: gr.Accordion
     table: gr.Dataframe
+    source: gr.State
 
     @classmethod
-    def build(cls) -> "DataStep":
-        """Lay the step out in the container that is open."""
+    def build(cls, app: AppState, *, endpoints: bool = False) -> "DataStep":
+        """Lay the step out in the container that is open; `endpoints`: see `DraftPanel`."""
         gr.HTML(
             "<h2><span>1</span> Bring preference pairs</h2><p class='hint'>A pair is a prompt with two answers: "
             "<b>chosen</b> shows the behavior you want, <b>rejected</b> its opposite. 60 pairs are a good start.</p>"
@@ -51,10 +60,34 @@ class DataStep:
                 example = gr.Dropdown(
                     example_sets(), label="Take an example set", value=None, elem_id="example-set", interactive=True
                 )
+                hub = gr.Textbox(
+                    label="or a data set of the Hugging Face Hub",
+                    placeholder="owner/name",
+                    max_lines=1,
+                    max_length=300,
+                    elem_id="hub-data-set",
+                )
+                read_hub = gr.Button("Read the data set", size="sm", elem_id="read-hub")
             with gr.Column(min_width=260):
                 file = gr.File(label="or drop a file", file_types=list(SUFFIXES), height=140, elem_id="pairs-file")
                 kinds = ", ".join(suffix.removeprefix(".").upper() for suffix in SUFFIXES)
                 gr.HTML(html.note(kinds), padding=False)
+                with gr.Accordion("Large file?", open=False, elem_id="read-limit"):
+                    most = gr.Textbox(
+                        label="Read at most (pairs)",
+                        placeholder=f"all, up to {MAX_ROWS:,}",
+                        max_lines=1,
+                        max_length=20,
+                        elem_id="read-at-most",
+                    )
+                    which = gr.Radio(
+                        [("the first ones", "first"), ("drawn from the whole file", "drawn")],
+                        value="first",
+                        show_label=False,
+                        container=False,
+                        elem_id="read-which",
+                    )
+                    read_limited = gr.Button("Read it again", size="sm", elem_id="read-again")
             with gr.Column(min_width=260):
                 pasted = gr.Textbox(
                     label="or paste rows",
@@ -64,109 +97,170 @@ class DataStep:
                     elem_id="pasted",
                 )
                 read_pasted = gr.Button("Read the pasted rows", size="sm", elem_id="read-pasted")
-        with gr.Accordion("My columns have other names", open=False), gr.Row():
-            columns = [
-                gr.Textbox(label=f"Column of the {role}", placeholder=COLUMN_HINTS[role], elem_id=f"column-{role}")
-                for role in ROLES
-            ]
-        report = gr.HTML(elem_id="pairs-report")
-        with gr.Accordion("Look at the pairs and edit them", open=False, elem_id="pairs-accordion"):
+        draft = DraftPanel(app, endpoints=endpoints)
+        report = gr.HTML(elem_id="pairs-report", padding=False)
+        doctor = PairsDoctor()
+        mapping = ColumnMapping()
+        with gr.Accordion("Look at the pairs and edit them", open=False, elem_id="pairs-accordion") as table_panel:
             table = gr.Dataframe(
                 headers=list(ROLES),
                 type="array",
                 column_count=len(ROLES),
                 interactive=True,
                 wrap=True,
+                column_widths=["26%", "35%", "35%"],  # else as wide as the longest text, and to be scrolled sideways
                 max_height=340,
+                show_row_numbers=True,
                 label=f"The first {TABLE_ROWS} pairs",
                 elem_id="pairs-table",
             )
-        return cls(example, file, pasted, read_pasted, columns, report, table)
+        return cls(
+            example=example,
+            hub=hub,
+            read_hub=read_hub,
+            file=file,
+            most=most,
+            which=which,
+            read_limited=read_limited,
+            pasted=pasted,
+            read_pasted=read_pasted,
+            mapping=mapping,
+            draft=draft,
+            report=report,
+            doctor=doctor,
+            table_panel=table_panel,
+            table=table,
+            source=gr.State(None),
+        )
 
+    def wire(
+        self,
+        app: AppState,
+        page: gr.Blocks,
+        settings: SettingsStep,
+        pairs: gr.State,
+        name: gr.Textbox,
+        behavior: gr.Textbox,
+    ) -> Sequence[Any]:
+        """Wire the step's events; return those after which `pairs` may be others.
 
-def example_sets() -> list[tuple[str, str]]:
-    """(label, file name) of the example sets that ship with the project."""
-    return [(_words(path.stem), path.name) for path in sorted(_examples().glob("*.csv"))]
+        Args:
+            pairs: the state that holds the pairs to train on.
+            name, behavior: of the vector; texts for them are proposed.
+        """
+        parts = {
+            "pairs": pairs,
+            "report": self.report,
+            "table": self.table,
+            "table_panel": self.table_panel,
+            "name": name,
+            "behavior": behavior,
+            "source": self.source,
+            "draft_status": self.draft.status,
+        }
+        outputs = [*parts.values(), *self.mapping.outputs]
+        limit = [self.most, self.which]
 
+        def updates(update: Update) -> Any:
+            changed: dict[Any, Any] = {parts[part]: value for part, value in update.items() if part != "mapping"}
+            if "mapping" in update:
+                changed |= self.mapping.show(update["mapping"])
+            return changed or gr.skip()
 
-def read_example(name: str | None, pairs: Pairs | None) -> Update:
-    """Read an example set by its file name; it also proposes the behavior."""
-    if name not in {file for _, file in example_sets()}:
-        return _failure("Choose an example set.", pairs)
-    update = _read(lambda: read_pairs(_examples() / name), pairs)
-    return update | {"behavior": _words(Path(name).stem)} if "pairs" in update else update
+        def read(handler: Any) -> Any:
+            return lambda *values: updates(handler(*values))
 
+        def read_again(current: Any, most: str, which: str, old: Pairs | None, *columns: str) -> Any:
+            return updates(pairs_reading.read_mapped(current, most, which, old, columns_of(columns)))
 
-def read_file(file: str | None, prompt: str, chosen: str, rejected: str, pairs: Pairs | None) -> Update:
-    """Read an uploaded file; the three texts name its columns where they have names of their own."""
-    if file:
-        return _read(lambda: read_pairs(file, columns=_columns(prompt, chosen, rejected)), pairs)
-    return {} if pairs else _failure("Drop a file first.", pairs)
+        def preview(current: Any, *columns: str) -> str:
+            return preview_html(pairs_reading.preview_mapped(current, columns_of(columns)))
 
+        def draft(values: dict[Any, Any], request: gr.Request) -> Iterator[Any]:
+            for update in self.draft.draft(values, values[pairs], request):
+                yield updates(update)
 
-def read_text(text: str, prompt: str, chosen: str, rejected: str, pairs: Pairs | None) -> Update:
-    """Read pasted rows: CSV, TSV, JSON or JSONL."""
-    if not (text or "").strip():
-        return _failure("Paste rows into the box first, with a first line that names the columns.", pairs)
-    return _read(lambda: parse_pairs(text, columns=_columns(prompt, chosen, rejected)), pairs)
+        reads = [
+            self.example.input(read(pairs_reading.read_example), [self.example, pairs], outputs, **HIDDEN),
+            self.file.upload(read(pairs_reading.read_file), [self.file, *limit, pairs], outputs, **HIDDEN),
+            self.read_pasted.click(read(pairs_reading.read_text), [self.pasted, *limit, pairs], outputs, **HIDDEN),
+            gr.on(
+                [self.read_hub.click, self.hub.submit],
+                read(pairs_reading.read_hub),
+                [self.hub, *limit, pairs],
+                outputs,
+                **HIDDEN,
+            ),
+            gr.on(
+                [self.mapping.read.click, self.read_limited.click, self.most.submit],
+                read_again,
+                [self.source, *limit, pairs, *self.mapping.fields],
+                outputs,
+                **HIDDEN,
+            ),
+            self.table.input(
+                read(pairs_reading.apply_edits), [self.table, pairs], outputs, trigger_mode="always_last", **HIDDEN
+            ),
+            self.draft.start.click(
+                draft,
+                {pairs, *self.draft.inputs},
+                outputs,
+                concurrency_id="draft",
+                concurrency_limit=DRAFTS_WAITING,
+                **HIDDEN,
+            ),
+        ]
+        self.draft.stop.click(self.draft.runs.stop, queue=False, api_visibility="private")
+        page.unload(self.draft.runs.forget)
 
+        def give_way(current: Pairs | None, request: gr.Request) -> Any:
+            return updates(self.draft.give_way(current, request))
 
-def apply_edits(rows: Sequence[Sequence[Any]], pairs: Pairs | None) -> Update:
-    """Put the table's rows in place of the pairs it shows; the pairs past the table stay as they are."""
-    shown = list(pairs[:TABLE_ROWS]) if pairs else []
-    edited = []
-    for number, row in enumerate(rows, start=1):
-        prompt, chosen, rejected = (str(cell or "") for cell in [*row, "", "", ""][: len(ROLES)])
-        earlier_turns = shown[number - 1].before if number <= len(shown) else ()
-        if any(text.strip() for text in (prompt, chosen, rejected)):
-            edited.append(PreferencePair(prompt, chosen, rejected, before=earlier_turns, line=number))
-    past_the_table = pairs[TABLE_ROWS:] if pairs else ()
-    edited += [replace(pair, line=len(rows) + i) for i, pair in enumerate(past_the_table, start=1)]
-    try:
-        result = Pairs.of(edited, source=pairs.report.source if pairs else "the table")
-    except SteeringError as error:
-        return {"report": html.problem(str(error))}
-    if not result:
-        return {"report": html.problem("The table is empty; write at least one pair.")}
-    return {"pairs": result, "report": _report(result)}
+        pairs.change(give_way, pairs, [self.draft.status, self.table], queue=False, **HIDDEN)
+        gr.on(
+            [self.draft.behavior.blur, self.draft.opposite.blur],
+            self.draft.show_system_prompts,
+            {*self.draft.inputs},
+            [self.draft.towards, self.draft.away, self.draft.made],
+            queue=False,
+            **HIDDEN,
+        )
+        if self.draft.endpoints:
+            self.draft.writer.input(
+                lambda writer: gr.update(visible=writer == ENDPOINT),
+                self.draft.writer,
+                self.draft.endpoint_row,
+                queue=False,
+                **HIDDEN,
+            )
+        gr.on(
+            [dropdown.input for dropdown in self.mapping.fields],
+            preview,
+            [self.source, *self.mapping.fields],
+            self.mapping.preview,
+            trigger_mode="always_last",
+            **HIDDEN,
+        )
+        self._wire_doctor(app, settings, pairs)
+        return reads
 
+    def _wire_doctor(self, app: AppState, settings: SettingsStep, pairs: gr.State) -> None:
+        pairs.change(
+            lambda current: self.doctor.examine(current, app, settings),
+            pairs,
+            self.doctor.outputs,
+            trigger_mode="always_last",
+            **HIDDEN,
+        )
+        controls = [control.component for own in settings.controls.values() for control in own.values()]
+        for number, button in enumerate(self.doctor.buttons):
 
-def _read(reader: Callable[[], Pairs], pairs: Pairs | None) -> Update:
-    try:
-        result = reader()
-    except SteeringError as error:
-        return _failure(str(error), pairs)
-    update = {"pairs": result, "report": _report(result), "table": result[:TABLE_ROWS].to_rows()}
-    stem = Path(result.report.source).stem
-    return update if stem == "pasted text" else update | {"name": _words(stem)}
+            def take(values: dict[Any, Any], number: int) -> Any:
+                return self.doctor.take(number, values[self.doctor.offered], settings, values)
 
-
-def _failure(reason: str, pairs: Pairs | None) -> Update:
-    """Say what is wrong, and that the pairs read before are still in use."""
-    still_there = html.note(f"The {len(pairs)} pairs read before are still here.") if pairs else ""
-    return {"report": html.problem(reason) + still_there}
-
-
-def _report(pairs: Pairs) -> str:
-    """Say what was read, and what of it the table cannot show."""
-    longer = sum(bool(pair.before) for pair in pairs)
-    if not longer:
-        return html.report(pairs.report)
-    which = "1 pair has" if longer == 1 else f"{longer:,} pairs have"
-    turns = f"{which} earlier turns of a conversation before the prompt. They are used; the table leaves them out."
-    return html.report(pairs.report) + html.note(turns)
-
-
-def _columns(*names: str) -> dict[str, str] | None:
-    """Map roles to column names, for those that are given; None for none."""
-    given = {role: name.strip() for role, name in zip(ROLES, names, strict=True) if (name or "").strip()}
-    return given or None
-
-
-def _examples() -> Path:
-    return paths.shipped("assets") / "examples"
-
-
-def _words(stem: str) -> str:
-    """`my_cheerful-pairs` as words."""
-    return stem.replace("_", " ").replace("-", " ")
+            button.click(
+                partial(take, number=number),
+                {self.doctor.offered, *settings.inputs},
+                [self.doctor.taken, *controls],
+                **HIDDEN,
+            )

@@ -57,7 +57,7 @@ class SettingsStep:
                 self.description = gr.HTML(html.note(first.description), elem_id="method-description")
             with gr.Column(min_width=260):
                 self.layer = gr.Dropdown(
-                    [("Choose for me", AUTOMATIC), *((str(k), str(k)) for k in range(num_layers))],
+                    layer_choices(num_layers),
                     value=AUTOMATIC,
                     label="Layer",
                     info="decoder block to whose output the vector is added, counted from 0",
@@ -154,6 +154,10 @@ class SettingsStep:
         own = [control.component for controls in self.controls.values() for control in controls.values()]
         return [self.layer, self.several_layers, self.holdout, *own]
 
+    def layer_update(self, num_layers: int) -> Any:
+        """Return the update of `layer` for a model of so many layers; a number chosen before is given up."""
+        return gr.update(choices=layer_choices(num_layers), value=AUTOMATIC)
+
     def choose_method(self, name: str) -> dict[Component | gr.Column, Any]:
         """Show the description, efforts and settings of this method, and hide those of the others."""
         method = self.methods.get(name, self.methods[self._first])
@@ -190,6 +194,11 @@ class SettingsStep:
         elif values[self.layer] not in (None, AUTOMATIC):
             settings["layer"] = int(values[self.layer])
         return settings
+
+
+def layer_choices(num_layers: int) -> list[tuple[str, str]]:
+    """Return the choices of the layer's dropdown: automatic, then every layer."""
+    return [("Choose for me", AUTOMATIC), *((str(k), str(k)) for k in range(num_layers))]
 
 
 def effort_choices(method: Method, times: Mapping[str, str] | None = None) -> list[tuple[str, str]]:

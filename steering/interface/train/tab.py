@@ -1,6 +1,6 @@
 """The Train tab: bring pairs, choose a method and settings, train, save. Layout and wiring; the steps do the work."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
@@ -10,8 +10,8 @@ from steering.interface.answer_cards import columns_panel, message
 from steering.interface.app_state import AppState
 from steering.interface.charts import loss_chart, margin_chart
 from steering.interface.playground.tab import Playground
-from steering.interface.train import data_step
 from steering.interface.train.data_step import DataStep
+from steering.interface.train.parts import HIDDEN, on_page
 from steering.interface.train.run_step import NO_RESULTS_YET, RunStep
 from steering.interface.train.save_step import SaveStep
 from steering.interface.train.settings_step import SettingsStep
@@ -19,14 +19,13 @@ from steering.interface.train.time_estimates import TimeEstimates
 
 TRAININGS_WAITING = 16
 """Visitors whose training may run or wait for another at a time; each holds one of the server's threads."""
-HIDDEN: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 
 
-def build(app: AppState, page: gr.Blocks, tabs: gr.Tabs, play: Playground) -> None:
-    """Lay the tab out and wire it."""
+def build(app: AppState, page: gr.Blocks, tabs: gr.Tabs, play: Playground, *, endpoints: bool = False) -> None:
+    """Lay the tab out and wire it; `endpoints`: whether drafts may be written by another server (see `DraftPanel`)."""
     pairs, unsaved = gr.State(None), gr.State(None)
     with gr.Column(elem_classes="step"):
-        data = DataStep.build()
+        data = DataStep.build(app, endpoints=endpoints)
     with gr.Column(elem_classes="step"):
         gr.HTML("<h2><span>2</span> Choose the method and the effort</h2>")
         settings = SettingsStep(app.model.num_layers)
@@ -61,8 +60,16 @@ def build(app: AppState, page: gr.Blocks, tabs: gr.Tabs, play: Playground) -> No
             draft = gr.Dropdown([], label="Run", elem_id="draft", interactive=True)
             open_draft = gr.Button("Open it", size="sm", elem_id="open-draft")
 
+    # The layers are those of the model, which may be another one by the time the page opens, or later.
+    gr.on(
+        [page.load, play.generation.change],
+        lambda: settings.layer_update(app.model.num_layers),
+        None,
+        settings.layer,
+        queue=False,
+        **HIDDEN,
+    )
     run_step, save_step, time_estimates = RunStep(app, settings), SaveStep(app), TimeEstimates(app, settings)
-    of_data = {"pairs": pairs, "report": data.report, "table": data.table, "name": name, "behavior": behavior}
     of_vector = {
         "unsaved": unsaved,
         "results": results,
@@ -76,29 +83,7 @@ def build(app: AppState, page: gr.Blocks, tabs: gr.Tabs, play: Playground) -> No
     of_drafts = {"drafts_box": drafts_box, "draft": draft}
     of_times = {"effort": settings.effort, "time": settings.time}
 
-    def read(handler: Any) -> Any:
-        return lambda *values: on_page(of_data, handler(*values))
-
-    reads = [
-        data.example.input(read(data_step.read_example), [data.example, pairs], [*of_data.values()], **HIDDEN),
-        gr.on(
-            [data.file.upload, *(column.submit for column in data.columns)],
-            read(data_step.read_file),
-            [data.file, *data.columns, pairs],
-            [*of_data.values()],
-            **HIDDEN,
-        ),
-        data.read_pasted.click(
-            read(data_step.read_text), [data.pasted, *data.columns, pairs], [*of_data.values()], **HIDDEN
-        ),
-        data.table.input(
-            read(data_step.apply_edits),
-            [data.table, pairs],
-            [*of_data.values()],
-            trigger_mode="always_last",
-            **HIDDEN,
-        ),
-    ]
+    reads = data.wire(app, page, settings, pairs, name, behavior)
 
     def train(values: dict[Any, Any], request: gr.Request) -> Iterator[Any]:
         for update in run_step.train(values[pairs], values, request):
@@ -143,8 +128,3 @@ def build(app: AppState, page: gr.Blocks, tabs: gr.Tabs, play: Playground) -> No
     )
     for event in (page.load, training.then, saving.then):
         event(lambda: on_page(of_drafts, save_step.list_drafts()), None, [*of_drafts.values()], queue=False, **HIDDEN)
-
-
-def on_page(components: Mapping[str, Any], update: Mapping[str, Any]) -> Any:
-    """Return a handler's update for gradio: its names replaced by components; the parts it does not name stay."""
-    return {components[part]: value for part, value in update.items()} or gr.skip()

@@ -58,7 +58,7 @@ class TimeEstimates:
         times = {}
         for preset in method.presets or [""]:
             config = method.config(self.settings_step.settings(values, preset))
-            key = (method.name, repr(config), pairs.sha256, holdout)
+            key = (self.app.model.fingerprint, method.name, repr(config), pairs.sha256, holdout)
             if key not in self._predicted:
                 seconds = self._seconds(estimate, pairs, holdout, config)
                 if seconds is None:

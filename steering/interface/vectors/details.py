@@ -5,6 +5,7 @@ from typing import Any
 
 from steering.interface import html
 from steering.interface.app_state import AppState
+from steering.interface.playground.sliders import made_for
 from steering.interface.vectors.shelf import entry_or_first, misfit
 from steering.vectors.library import Entry
 from steering.vectors.vector import SteeringVector
@@ -56,7 +57,7 @@ def _results(vector: SteeringVector) -> str:
 
 
 def _caution_about_model(app: AppState, vector: SteeringVector) -> str:
-    if not vector.model_fingerprint or vector.model_fingerprint == app.model.fingerprint:
+    if made_for(vector, app.model):
         return ""
     return f"It was made for another model ({vector.model_id}); it can be added to this one, with effects unknown."
 

@@ -7,7 +7,7 @@ import gradio as gr
 from steering.errors import SteeringError
 from steering.interface.app_state import AppState
 from steering.interface.html_component import widget
-from steering.interface.playground.sliders import fitting
+from steering.interface.playground.sliders import home_of, own_entries
 from steering.vectors.library import Entry
 
 
@@ -23,18 +23,18 @@ def shelf_widget(app: AppState, **options: Any) -> gr.HTML:
 def shelf_value(app: AppState, selected: str = "") -> dict[str, Any]:
     """Make the list's value, {"items": [{slug, name, behavior, tag, misfit}], "selected": slug}.
 
-    Where no vector has the slug `selected`, the first one is selected.
+    Those made for the page's model come first. Where no vector has the slug `selected`, the first one is selected.
     """
-    fits = {entry.slug for entry in fitting(app)}
+    own = {entry.slug for entry in own_entries(app)}
     items = [
         {
             "slug": entry.slug,
             "name": entry.vector.name,
             "behavior": entry.vector.behavior,
             "tag": "shipped" if entry.shipped else "yours",
-            "misfit": "" if entry.slug in fits else "does not fit this model",
+            "misfit": "" if entry.slug in own else f"made for {home_of(entry.vector)}",
         }
-        for entry in app.library.entries()
+        for entry in sorted(app.library.entries(), key=lambda entry: entry.slug not in own)
     ]
     slugs = [item["slug"] for item in items]
     return {"items": items, "selected": selected if selected in slugs else next(iter(slugs), "")}
@@ -46,9 +46,10 @@ def selected_slug(value: Any) -> str:
 
 
 def entry_or_first(app: AppState, slug: str) -> Entry | None:
-    """Return the vector with this slug, else the first one on the shelf, else None."""
+    """Return the vector with this slug, else the first one of the list, else None."""
     entries = app.library.entries()
-    return next((entry for entry in entries if entry.slug == slug), entries[0] if entries else None)
+    first = next(iter(own_entries(app)), entries[0] if entries else None)
+    return next((entry for entry in entries if entry.slug == slug), first)
 
 
 def misfit(app: AppState, entry: Entry) -> str:

@@ -9,7 +9,7 @@ from steering.interface.app_state import AppState
 from steering.interface.html_component import page_head
 from steering.interface.playground.controls import SPECS, Controls
 from steering.interface.playground.conversation import ConversationHandlers
-from steering.interface.playground.examples import Example
+from steering.interface.playground.examples import Example, first_example
 from steering.interface.playground.handlers import SKIP, Handlers, Stamp
 from steering.interface.playground.layout import lay_out
 from steering.interface.playground.sliders import SliderPanel, panel_value
@@ -112,7 +112,7 @@ def test_the_page_is_restored_from_its_address(handlers):
     assert updates[layout.sliders]["sliders"][0]["multiplier"] == 1.5
     assert "made with the model Other" in updates[layout.advice]
     untouched = handlers.restore(Visitor())
-    assert untouched[layout.controls["prompt"]] == layout.first_example.prompt
+    assert untouched[layout.controls["prompt"]] == first_example(handlers.app).prompt
 
 
 def test_a_pin_gets_its_title_from_the_server(handlers):

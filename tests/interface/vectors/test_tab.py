@@ -57,7 +57,7 @@ def test_a_file_is_brought_shown_and_has_a_slider(handlers, tmp_path):
 def test_a_file_for_another_model_is_brought_and_has_none(handlers, tmp_path):
     path = SteeringVector({1: torch.ones(7)}, name="narrow").save(tmp_path / "narrow.safetensors")
     updates = handlers.import_file(str(path), "", "", sliders(handlers))
-    assert slugs(handlers, updates) == (["narrow", "one", "two"], ["one", "two"])
+    assert slugs(handlers, updates) == (["one", "two", "narrow"], ["one", "two"])
     assert "hidden size 7" in updates[handlers.layout.message]
 
 
@@ -125,5 +125,5 @@ def test_the_tab_is_built_for_an_empty_shelf(handlers, tmp_path):
     empty = AppState(handlers.app.model, Library(own=tmp_path / "empty", shipped=tmp_path / "none"))
     with gr.Blocks() as page:
         layout = lay_out(empty)
-        tab.build(empty, page, Playground(layout.sliders, layout.controls["prompt"]))
+        tab.build(empty, page, Playground(layout.sliders, layout.controls["prompt"], layout.generation))
     assert {"shelf", "vector-details", "vector-file"} <= {block.elem_id for block in page.blocks.values()}
