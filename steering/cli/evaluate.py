@@ -20,6 +20,7 @@ def run(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
     from steering.evaluation import evaluate
     from steering.models.loading import load_model
     from steering.pairs.dataset import read_pairs
+    from steering.pairs.tokenization import readable_pairs
     from steering.vectors.library import Library
 
     multipliers = [multiplier(text, "--multipliers") for text in options.multipliers.split(",")]
@@ -27,7 +28,8 @@ def run(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
     pairs = read_pairs(options.pairs, columns=column_map(options.columns), max_pairs=options.max_pairs)
     model = load_model(**model_options(options))
     vector.check_fits(model.hidden_size, model.num_layers, model.name)
-    say(pairs.report.summary())
+    pairs = readable_pairs(model, pairs)
+    say("\n".join(pairs.report.sentences()))
     with Bar("measuring", "batch") as bar:
         results = [result.as_dict() for result in evaluate(model, vector, pairs, multipliers, on_progress=bar.show)]
     return {"vector": options.vector, "pairs": len(pairs), "results": results}, results_table(results)

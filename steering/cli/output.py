@@ -4,8 +4,9 @@ import contextlib
 import logging
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from threading import Event
+from typing import Any
 
 from tqdm import tqdm
 
@@ -80,13 +81,19 @@ def logging_to_stderr(verbose: bool = False) -> Iterator[None]:
         package.setLevel(level)
 
 
-def results_table(results: list[dict[str, float]]) -> str:
-    """Lay out held-out results, a multiplier a line."""
+def results_table(results: list[dict[str, Any]]) -> str:
+    """Lay out results on pairs, a multiplier a line, each figure with its 95 % interval."""
     rows = [
-        f"{row['multiplier']:+10g}  {row['preference_accuracy']:8.2f}  {row['preference_margin']:+13.2f}"
+        f"{row['multiplier']:+10g}  {row['preference_accuracy']:8.2f} {_interval(row['accuracy_interval'], '.2f'):14}"
+        f"  {row['preference_margin']:+13.2f} {_interval(row['margin_interval'], '+.2f')}"
         for row in results
     ]
-    return "\n".join(["multiplier  accuracy  margin (nats)", *rows])
+    count = f"{results[0]['pairs']} pairs, in brackets the 95 % interval"
+    return "\n".join([count, "multiplier  accuracy                 margin (nats)", *rows])
+
+
+def _interval(ends: Sequence[float], spec: str) -> str:
+    return f"[{ends[0]:{spec}}, {ends[1]:{spec}}]"
 
 
 @contextlib.contextmanager

@@ -58,10 +58,14 @@ def add_options(train: argparse.ArgumentParser) -> None:
 
 @dataclass
 class Task:
-    """One vector to train: from which pairs, and where it goes."""
+    """One vector to train: from which pairs, and where it goes.
+
+    Attributes:
+        held_out: pairs to measure on; None until `_split` takes them from `pairs`.
+    """
 
     pairs: "Pairs"
-    held_out: "Pairs"
+    held_out: "Pairs | None"
     output: Path
 
 
@@ -120,17 +124,25 @@ def _tasks(options: argparse.Namespace) -> list[Task]:
     if many and Path(options.output).suffix == ".safetensors":
         raise SteeringError(f"--output {options.output}: several vectors need a folder; name one.")
     outputs = [_checked(output) for output in (outputs if many else [Path(options.output)])]
-    *_, config = chosen_config(options)
+    chosen_config(options)
     tasks = []
     for file, output in zip(options.pairs, outputs, strict=True):
         pairs = read_pairs(file, columns=columns, max_pairs=options.max_pairs)
-        if options.test_pairs:
-            held_out = read_pairs(options.test_pairs, columns=columns)
-            pairs = without_prompts(pairs, held_out)
-        else:
-            pairs, held_out = pairs.split(options.holdout, config.seed)
-        tasks.append(Task(pairs, held_out, output))
+        held_out = read_pairs(options.test_pairs, columns=columns) if options.test_pairs else None
+        tasks.append(Task(without_prompts(pairs, held_out) if held_out else pairs, held_out, output))
     return tasks
+
+
+def _split(options: argparse.Namespace, model: "LanguageModel", task: Task) -> Task:
+    """Leave out what the model cannot read, and only then hold pairs out, so that their share is what was asked for."""
+    from steering.cli.method_options import chosen_config
+    from steering.pairs.tokenization import readable_pairs
+
+    pairs = readable_pairs(model, task.pairs)
+    if task.held_out is not None:
+        return Task(pairs, readable_pairs(model, task.held_out), task.output)
+    *_, config = chosen_config(options)
+    return Task(*pairs.split(options.holdout, config.seed), task.output)
 
 
 def _train_each(
@@ -173,7 +185,7 @@ def _train_each(
 def _train(
     options: argparse.Namespace,
     model: "LanguageModel",
-    task: Task,
+    task_given: Task,
     should_stop: Callable[[], bool],
     processes: "Processes",
     *,
@@ -187,6 +199,7 @@ def _train(
     from steering.training.tracking import Tracking
 
     silent = silent or not processes.is_main
+    task = processes.together(lambda: _split(options, model, task_given))
     method, settings, _ = chosen_config(options)
     job = {"model": model, "pairs": task.pairs, "held_out": task.held_out, "method": method.name, **settings}
     reports = run(

@@ -1,7 +1,9 @@
 """Preference accuracy and preference margin of a vector on pairs it was not trained on."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,6 +17,8 @@ from steering.scoring.scorer import PairScorer
 from steering.vectors.vector import SteeringVector, check_multiplier
 
 DEFAULT_MULTIPLIERS = (-2.0, -1.0, 0.0, 1.0, 2.0)
+RESAMPLES = 1000
+"""Of the bootstrap: more would move the ends of an interval by less than a pair does."""
 BATCH = 4
 """Pairs scored at a time. A packed batch's mask grows with its square; four pairs measured best on a CPU."""
 
@@ -27,15 +31,21 @@ class PreferenceResult:
         multiplier: what the vector was scaled by.
         preference_accuracy: share of pairs with log p(chosen) > log p(rejected).
         preference_margin: mean of [log p(chosen) - log p(rejected)] steered minus the same unsteered, in nats.
+        pairs: how many pairs were measured.
+        accuracy_interval: 95 % interval of the accuracy (Wilson, "Probable inference", JASA 1927).
+        margin_interval: the same of the margin, by a bootstrap over the pairs.
     """
 
     multiplier: float
     preference_accuracy: float
     preference_margin: float
+    pairs: int
+    accuracy_interval: tuple[float, float]
+    margin_interval: tuple[float, float]
 
-    def as_dict(self) -> dict[str, float]:
+    def as_dict(self) -> dict[str, Any]:
         """Return the attributes by name, as the command line's JSON has them."""
-        return asdict(self)
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
 
 
 def evaluate(
@@ -62,8 +72,7 @@ def evaluate(
     Raises SteeringError for a vector that does not fit the model, a multiplier out of range, or pairs of which the
     model can read none; ValueError for a scorer that does not fit the vector.
     """
-    multipliers = [check_multiplier(m) for m in multipliers]
-    additions = {m: {k: rows[0] for k, rows in additions_for(model, [{vector: m}]).items()} for m in multipliers}
+    additions = additions_at(model, vector, multipliers)
     if scorer is None:
         _, encoded = encode_pairs(model, pairs)
         scorer, indices = PairScorer(model, encoded, min(vector.layers), scope=vector.token_scope), None
@@ -73,6 +82,14 @@ def evaluate(
         scorer, list(additions.values()), indices=indices, on_progress=on_progress, processes=processes
     )
     return preference_results(logps, list(additions))
+
+
+def additions_at(
+    model: LanguageModel, vector: SteeringVector, multipliers: Sequence[float]
+) -> dict[float, dict[int, Tensor]]:
+    """Return what is added to which layers at each multiplier; SteeringError for one out of range."""
+    checked = [check_multiplier(m) for m in multipliers]
+    return {m: {k: rows[0] for k, rows in additions_for(model, [{vector: m}]).items()} for m in checked}
 
 
 @torch.no_grad()
@@ -113,10 +130,25 @@ def preference_logps(
 def preference_results(logps: Tensor, multipliers: Sequence[float]) -> list[PreferenceResult]:
     """Compute accuracy and margin at each multiplier, from [1 + multipliers, n, 2] as `preference_logps` returns it."""
     reference, *steered = (log_ratio(rows).double() for rows in logps)
-    return [
-        PreferenceResult(multiplier, float((ratio > 0).double().mean()), float((ratio - reference).mean()))
-        for multiplier, ratio in zip(multipliers, steered, strict=True)
-    ]
+    return [_result(m, ratio > 0, ratio - reference) for m, ratio in zip(multipliers, steered, strict=True)]
+
+
+def _result(multiplier: float, preferred: Tensor, margins: Tensor) -> PreferenceResult:
+    """Summarise pairs at one multiplier: bool [n] and float64 [n]."""
+    count, accuracy = len(margins), float(preferred.double().mean())
+    drawn = torch.randint(count, (RESAMPLES, count), generator=torch.Generator().manual_seed(0))
+    means = margins.cpu()[drawn].mean(dim=1)
+    low, high = (float(means.quantile(share)) for share in (0.025, 0.975))
+    return PreferenceResult(
+        multiplier, accuracy, float(margins.mean()), count, wilson_interval(accuracy, count), (low, high)
+    )
+
+
+def wilson_interval(share: float, count: int) -> tuple[float, float]:
+    """Return the 95 % interval of a share seen in `count` cases."""
+    z = 1.959964
+    centre, spread = share + z * z / (2 * count), z * math.sqrt(share * (1 - share) / count + (z / (2 * count)) ** 2)
+    return max(0.0, (centre - spread) / (1 + z * z / count)), min(1.0, (centre + spread) / (1 + z * z / count))
 
 
 def log_ratio(logps: Tensor) -> Tensor:

@@ -27,6 +27,8 @@ CACHED_PROMPTS = 8
 """Prompts whose token ids and block output are cached: 2 MB each for 1,000 tokens of the bundled model."""
 PASSES_AT_ONCE = 2
 """Passes that run at a time, so that many visitors who drag do not hold up those who read answers."""
+PART_OF_A_CHARACTER = "part of a character"
+"""Stands in the list for a token that is some bytes of a character: emoji and many scripts are written in several."""
 
 
 @dataclass(frozen=True)
@@ -109,5 +111,9 @@ class Preview:
 
     def _best(self, by: Tensor, untouched: Tensor, steered: Tensor, top: int) -> tuple[TokenChance, ...]:
         ids = by.topk(min(top, len(by))).indices.tolist()
-        decode = self.model.tokenizer.decode
-        return tuple(TokenChance(str(decode([i])), float(untouched[i].exp()), float(steered[i].exp())) for i in ids)
+        return tuple(TokenChance(self._name(i), float(untouched[i].exp()), float(steered[i].exp())) for i in ids)
+
+    def _name(self, token: int) -> str:
+        """Decode a token; one that is only part of a character, which no font can show, is said to be that."""
+        text = str(self.model.tokenizer.decode([token]))
+        return PART_OF_A_CHARACTER if "\ufffd" in text else text

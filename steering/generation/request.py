@@ -134,8 +134,7 @@ class Request:
         answer.append(token)
         finished = token in self._stop_tokens or len(answer) == self.max_new_tokens
         text = str(self._tokenizer.decode(answer, skip_special_tokens=True))
-        if not finished:
-            text = text.rstrip("\ufffd")  # half a character; the next token completes it
+        text = text.rstrip("\ufffd")  # half a character: the next token completes it, or the answer was cut there
         trace = column.trace
         if self._trace:
             untouched = chances[self._untouched_rows.get(row, row)]

@@ -10,6 +10,7 @@ import gradio as gr
 from steering.errors import SteeringError
 from steering.interface.app_state import AppState, TrainingStatus
 from steering.pairs.dataset import Pairs, pairs_of_records
+from steering.pairs.tokenization import readable_pairs
 from steering.training.config import SettingSpec, one_or_all
 from steering.training.pipeline import run
 from steering.training.registry import Method, method_named, methods
@@ -85,7 +86,7 @@ def train_for(
         shelf = _ShelfPlace(app)
         try:
             app.training_status = TrainingStatus()
-            training, held_out = pairs.split(HOLDOUT, config.seed)
+            training, held_out = readable_pairs(app.model, pairs).split(HOLDOUT, config.seed)
             reports = run(
                 app.model,
                 training,

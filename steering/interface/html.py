@@ -1,6 +1,6 @@
 """Small pieces of HTML that several tabs show. Whatever comes from a file or a person is escaped here."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from html import escape
 from typing import Any
 
@@ -65,7 +65,7 @@ def results_table(results: Sequence[dict[str, Any]], pairs: int | None = None) -
             preference_margin}; unreadable ones are left out.
         pairs: how many pairs were measured.
     """
-    rows = []
+    rows, measured = [], pairs
     for result in results:
         try:
             multiplier, accuracy = float(result["multiplier"]), float(result["preference_accuracy"])
@@ -73,20 +73,36 @@ def results_table(results: Sequence[dict[str, Any]], pairs: int | None = None) -
         except (KeyError, TypeError, ValueError):
             continue  # a file of somebody else's making
         share = f"{100 * accuracy:.0f} %"
+        measured = _whole(result.get("pairs")) or measured
         rows.append(
             f"<tr><th scope='row'>{signed(multiplier)}</th>"
-            f"<td><span class='bar' style='--share:{accuracy:.3f}'></span>{share}</td>"
-            f"<td class='{'towards' if margin > 0 else 'away' if margin < 0 else ''}'>{margin:+.1f}</td></tr>"
+            f"<td><span class='bar' style='--share:{accuracy:.3f}'></span>{share}"
+            f"{_interval(result.get('accuracy_interval'), lambda share: f'{100 * share:.0f}')}</td>"
+            f"<td class='{'towards' if margin > 0 else 'away' if margin < 0 else ''}'>{margin:+.1f}"
+            f"{_interval(result.get('margin_interval'), lambda nats: f'{nats:+.1f}')}</td></tr>"
         )
     if not rows:
         return ""
-    count = f" ({pairs} pairs it was not trained on)" if pairs else ""
+    count = f" ({measured} pairs it was not trained on; in brackets the 95 % interval)" if measured else ""
     return (
         f"<table class='results'><caption>Measured on held-out pairs{count}</caption><thead><tr><th>multiplier</th>"
         "<th title='share of pairs where the model finds the chosen answer more probable'>prefers the behavior</th>"
         "<th title='how much steering moves log p(chosen) - log p(rejected)'>margin, nats</th></tr></thead>"
         f"<tbody>{''.join(rows)}</tbody></table>"
     )
+
+
+def _interval(ends: Any, write: Callable[[float], str]) -> str:
+    """Render the ends of an interval; nothing where a file, of an earlier version or a stranger's, has none."""
+    try:
+        low, high = map(float, ends)
+    except (TypeError, ValueError):
+        return ""
+    return f" <small class='interval'>[{write(low)}, {write(high)}]</small>"
+
+
+def _whole(value: Any) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
 def progress_bar(share: float, text: str) -> str:

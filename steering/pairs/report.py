@@ -17,6 +17,7 @@ REMEDIES = {
     "number of fields": "put texts that hold the separator in quotes",
     "JSON": "write one JSON object in each line",
     "too long": "shorten the texts",
+    "longer than": "shorten the texts, or choose a model that reads more",
     "prompt also in": "bring pairs with other prompts",
 }
 """Words of a reason for dropping rows -> what to do about it when no row is left."""

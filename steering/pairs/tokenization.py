@@ -1,7 +1,7 @@
 """Preference pairs as token ids."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from steering.errors import SteeringError
 from steering.models.chat_template import conversation
@@ -33,8 +33,9 @@ def encode(model: LanguageModel, pair: PreferencePair) -> EncodedPair:
     Raises SteeringError if the template refuses the conversation or an answer has no tokens.
     """
     turns = conversation(pair.prompt, before=pair.before)
-    prompt, chosen = model.prompts.pair_ids(turns, pair.chosen)
-    _, rejected = model.prompts.pair_ids(turns, pair.rejected)
+    thinking = any(map(model.prompts.brings_thought, (pair.chosen, pair.rejected)))
+    prompt, chosen = model.prompts.pair_ids(turns, pair.chosen, thinking=thinking)
+    _, rejected = model.prompts.pair_ids(turns, pair.rejected, thinking=thinking)
     if not chosen or not rejected:
         raise SteeringError(f"An answer is nothing to the tokenizer of {model.name}; write it in other characters.")
     return EncodedPair(tuple(prompt), tuple(chosen), tuple(rejected))
@@ -60,11 +61,29 @@ def encode_pairs(model: LanguageModel, pairs: Pairs) -> tuple[Pairs, list[Encode
             reasons[index] = str(error).rstrip(".")
             continue
         if model.context_length and len(tokens) > model.context_length:
-            reasons[index] = f"too long: {len(tokens)} tokens, {model.name} reads {model.context_length}"
+            limit = f"longer than the {model.context_length:,} tokens that {model.name} reads"
+            reasons[index] = f"{limit} ({len(tokens):,} tokens)"
         else:
             encoded[index] = tokens
     readable = pairs.drop(reasons) if reasons else pairs
     return readable, list(encoded.values())
+
+
+def readable_pairs(model: LanguageModel, pairs: Pairs) -> Pairs:
+    """Leave out the pairs that the model cannot read, before they are split, so that one report counts them all.
+
+    The report also says where the model's own ways change what is trained. Raises SteeringError if none is left.
+    """
+    readable, _ = encode_pairs(model, pairs)
+    if not model.prompts.opens_thought:
+        return readable
+    own = sum(model.prompts.brings_thought(pair.chosen) for pair in readable)
+    what = (
+        f"{model.name} is a reasoning model, which thinks before it answers. Answers are placed after an empty thought"
+    )
+    note = f"{what}, but for {own:,} that bring their own." if own else f"{what}."
+    notes = (*(each for each in readable.report.notes if each != note), note)
+    return replace(readable, report=replace(readable.report, notes=notes))
 
 
 def shared_prefix(sequences: Iterable[tuple[int, ...]]) -> tuple[int, ...]:

@@ -60,7 +60,7 @@ def extract(
     def report(stage: Any, **figures: Any) -> Progress:
         seconds = time.monotonic() - began
         left = seconds / done * (total - done) if done else None
-        return Progress(stage, done, total, done / total, seconds=seconds, seconds_left=left, **figures)
+        return Progress(stage, done, total, done / total, seconds=seconds, seconds_left=left, unit="pairs", **figures)
 
     done, stopped = 0, False
     batches: list[AnswerActivations] = []

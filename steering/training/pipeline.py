@@ -10,11 +10,21 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from steering.errors import SteeringError
-from steering.evaluation.preference import BATCH, DEFAULT_MULTIPLIERS, PreferenceResult, evaluate
+from steering.evaluation.pair_margins import PairMargin, pair_margins
+from steering.evaluation.preference import (
+    BATCH,
+    DEFAULT_MULTIPLIERS,
+    PreferenceResult,
+    additions_at,
+    preference_logps,
+    preference_results,
+)
 from steering.models.loading import LanguageModel
 from steering.pairs.dataset import Pairs
-from steering.pairs.tokenization import encode_pairs
+from steering.pairs.tokenization import encode_pairs, readable_pairs
 from steering.runtime.distributed import ALONE, Processes
 from steering.scoring.scorer import PairScorer
 from steering.training.checkpoints import Checkpoint, checkpoint_path, run_key
@@ -100,11 +110,12 @@ def run(
     progress = replace(progress, stage="trained", vector=vector, held_out_scorer=None)
     processes.together(lambda: save_on_main(vector))
     yield progress
+    margins: tuple[PairMargin, ...] = ()
     if held_out:
-        results = yield from _measured(model, vector, held_out, multipliers, scorer, processes)
+        results, margins = yield from _measured(model, vector, held_out, multipliers, scorer, processes)
         vector.metrics = {**vector.metrics, "held_out": [result.as_dict() for result in results]}
         processes.together(lambda: save_on_main(vector))
-    yield replace(progress, stage="done")
+    yield replace(progress, stage="done", pair_margins=margins)
 
 
 def _measured(
@@ -114,38 +125,23 @@ def _measured(
     multipliers: Sequence[float],
     own: HeldOutScorer | None,
     processes: Processes,
-) -> Generator[Progress, None, list[PreferenceResult]]:
-    """Measure the vector, a report after each batch; return the results on all held-out pairs."""
+) -> Generator[Progress, None, tuple[list[PreferenceResult], tuple[PairMargin, ...]]]:
+    """Measure the vector, a report after each batch; return the results on all held-out pairs, and on each."""
     if own is None:
         logger.info("The method offers no scorer, so the held-out pairs are scored by a new one.")
-        _, encoded = encode_pairs(model, held_out)
+        held_out, encoded = encode_pairs(model, held_out)
         scorer = PairScorer(model, encoded, min(vector.layers), scope=vector.token_scope)
         own = HeldOutScorer(scorer, range(len(encoded)))
     size = BATCH * processes.count
     groups = [own.indices[start : start + size] for start in range(0, len(own.indices), size)]
-    parts: list[tuple[int, list[PreferenceResult]]] = []
+    additions = additions_at(model, vector, multipliers)
+    rows = list(additions.values())
+    logps = []
     for done, group in enumerate(groups, start=1):
-        measured = evaluate(model, vector, held_out, multipliers, scorer=own.scorer, indices=group, processes=processes)
-        parts.append((len(group), measured))
+        logps.append(preference_logps(own.scorer, rows, indices=group, processes=processes))
         yield Progress("measuring", step=done, total_steps=len(groups), vector=vector)
-    return combined(parts)
-
-
-def combined(parts: Sequence[tuple[int, Sequence[PreferenceResult]]]) -> list[PreferenceResult]:
-    """Results on several groups of pairs as the results on all of them: means weighted by the number of pairs.
-
-    Args:
-        parts: (number of pairs, results at the same multipliers in the same order) of each group.
-    """
-    total = sum(count for count, _ in parts)
-
-    def mean(place: int, measure: str) -> float:
-        return sum(count * getattr(results[place], measure) for count, results in parts) / total
-
-    return [
-        PreferenceResult(result.multiplier, mean(place, "preference_accuracy"), mean(place, "preference_margin"))
-        for place, result in enumerate(parts[0][1])
-    ]
+    together = torch.cat(logps, dim=1)
+    return preference_results(together, list(additions)), pair_margins(together, list(additions), held_out)
 
 
 def training_run(
@@ -220,7 +216,7 @@ def train(
         vector = train(model, read_pairs("pairs.csv"), layer=14, on_progress=lambda report: print(report.loss))
     """
     if held_out is None:
-        pairs, held_out = pairs.split(holdout, settings.get("seed", 0))
+        pairs, held_out = readable_pairs(model, pairs).split(holdout, settings.get("seed", 0))
     vector = None
     for progress in training_run(model, pairs, held_out, method, should_stop=should_stop, **settings):
         if on_progress:

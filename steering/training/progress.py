@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from steering.evaluation.pair_margins import PairMargin
 from steering.evaluation.preference import PreferenceResult
 from steering.scoring.scorer import PairScorer
 from steering.vectors.vector import SteeringVector
@@ -47,6 +48,8 @@ class Progress:
             (the loss was no longer a number); empty for one that did not.
         settings: the method's settings, filled in; when `preparing` has come to them.
         note: something the user should know, in plain words.
+        unit: what `step` counts while `training`: optimiser steps or pairs.
+        pair_margins: of the pipeline's `done`: what the vector does to each held-out pair.
         held_out_scorer: of a method's `done`, what the pipeline measures with; None lets it make its own.
     """
 
@@ -66,4 +69,6 @@ class Progress:
     stopped: Literal["", "asked", "early", "broken"] = ""
     settings: dict[str, Any] | None = None
     note: str = ""
+    unit: Literal["steps", "pairs"] = "steps"
+    pair_margins: tuple[PairMargin, ...] = ()
     held_out_scorer: HeldOutScorer | None = field(default=None, compare=False, repr=False)

@@ -15,6 +15,7 @@ from typing import Literal
 from steering.evaluation.preference import evaluate
 from steering.models.loading import LanguageModel
 from steering.pairs.dataset import Pairs, read_pairs
+from steering.pairs.tokenization import readable_pairs
 from steering.training.pipeline import run
 from steering.training.progress import Progress
 from steering.training.registry import method_named
@@ -124,7 +125,7 @@ def _train(
     """
     method = method_named("bipo")
     settings = method.preset_settings(method.default_preset)
-    pairs, held_out = read_pairs(starter.pairs_file).split(HOLDOUT, 0)
+    pairs, held_out = readable_pairs(model, read_pairs(starter.pairs_file)).split(HOLDOUT, 0)
     if isinstance(pair_norm := draft.vector.method.get("pair_norm"), float):
         # BiPO's own rate follows the residual norm, of which Gemma has 4 times too much; see `PAIR_NORM_SHARE`.
         scale = pair_norm / PAIR_NORM_SHARE

@@ -18,7 +18,14 @@ from steering.vectors.vector import SteeringVector
 ROOT = Path(__file__).parents[2]
 COMMANDS = ["play", "train", "generate", "evaluate", "list", "show", "import", "export"]
 TRAIN_KEYS = ["vector", "method", "layer", "norm", "steps", "seconds", "train_pairs", "test_pairs", "evaluation"]
-RESULT_KEYS = ["multiplier", "preference_accuracy", "preference_margin"]
+RESULT_KEYS = [
+    "multiplier",
+    "preference_accuracy",
+    "preference_margin",
+    "pairs",
+    "accuracy_interval",
+    "margin_interval",
+]
 
 
 @dataclass

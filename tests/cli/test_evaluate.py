@@ -40,7 +40,11 @@ def test_multipliers(steering, model_folder, pairs_file, vector_file, arguments,
 
 
 def test_what_json_has_no_number_for_is_null(steering, model_folder, pairs_file, vector_file, monkeypatch):
-    broken = [PreferenceResult(100.0, 0.5, float("nan")), PreferenceResult(-100.0, 0.5, float("-inf"))]
+    intervals = {"pairs": 10, "accuracy_interval": (0.2, 0.8), "margin_interval": (float("nan"), float("inf"))}
+    broken = [
+        PreferenceResult(100.0, 0.5, float("nan"), **intervals),
+        PreferenceResult(-100.0, 0.5, float("-inf"), **intervals),
+    ]
     monkeypatch.setattr("steering.evaluation.evaluate", lambda *arguments, **options: broken)
     answer = steering("evaluate", vector_file, pairs_file, "--model", model_folder, "--json").answer
     assert [row["preference_margin"] for row in answer["results"]] == [None, None]

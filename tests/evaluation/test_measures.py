@@ -57,7 +57,8 @@ def installed(monkeypatch):
 
 def test_ours_are_what_evaluate_gives(context):
     results = steering.evaluate(context.model, context.vector, context.pairs, context.multipliers)
-    assert measure(context) == [result.as_dict() for result in results]
+    keys = ("multiplier", "preference_accuracy", "preference_margin")
+    assert measure(context) == [{key: getattr(result, key) for key in keys} for result in results]
     assert measure(context)[1]["preference_margin"] == 0.0
 
 

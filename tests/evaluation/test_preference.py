@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from steering.evaluation.preference import evaluate, log_ratio, preference_logps, preference_results
+from steering.evaluation.preference import evaluate, log_ratio, preference_logps, preference_results, wilson_interval
 from steering.pairs.tokenization import encode_pairs
 from steering.scoring.scorer import PairScorer
 from steering.vectors.vector import SteeringVector
@@ -19,8 +19,25 @@ def a_vector(model, *layers, scope="all"):
 def test_accuracy_and_margin_are_those_of_the_log_probabilities():
     logps = torch.tensor([[[-3.0, -2.0], [-4.0, -6.0]], [[-1.0, -2.0], [-5.0, -4.0]]])
     (result,) = preference_results(logps, [1.5])
-    assert result.as_dict() == {"multiplier": 1.5, "preference_accuracy": 0.5, "preference_margin": (2.0 - 3.0) / 2}
+    assert (result.multiplier, result.preference_accuracy, result.preference_margin) == (1.5, 0.5, (2.0 - 3.0) / 2)
+    assert result.pairs == 2 and result.margin_interval == (-3.0, 2.0)
     assert log_ratio(logps[0]).tolist() == [-1.0, 2.0]
+
+
+@pytest.mark.parametrize(
+    ("share", "count", "wanted"), [(0.5, 10, (0.237, 0.763)), (1.0, 20, (0.839, 1.0)), (0.0, 20, (0.0, 0.161))]
+)
+def test_intervals_of_a_share_are_wilsons(share, count, wanted):
+    assert wilson_interval(share, count) == pytest.approx(wanted, abs=1e-3)
+
+
+def test_the_interval_of_the_margin_is_the_same_every_time_and_holds_the_mean():
+    margins = torch.randn(40, generator=torch.Generator().manual_seed(1)) + 2
+    logps = torch.stack([torch.zeros(40, 2), torch.stack([margins, torch.zeros(40)], dim=1)])
+    (first,), (second,) = preference_results(logps, [1.0]), preference_results(logps, [1.0])
+    assert first == second
+    error, mean = 1.96 * float(margins.std()) / 40**0.5, first.preference_margin
+    assert first.margin_interval == pytest.approx((mean - error, mean + error), abs=0.1)
 
 
 def test_the_reference_comes_first_and_then_every_addition(tiny, pairs):

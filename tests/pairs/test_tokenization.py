@@ -33,7 +33,7 @@ def test_pairs_that_do_not_fit_are_dropped_and_named(tiny):
     assert [len(pair.chosen) for pair in kept] == [1, room]
     assert len(encoded) == 2 and len(encoded[1]) == 512
     assert [dropped.line for dropped in kept.report.dropped] == [3, 4]
-    assert "too long: 513 tokens" in kept.report.dropped[0].reason
+    assert "longer than the 512 tokens that tiny-llama reads (513 tokens)" in kept.report.dropped[0].reason
 
 
 def test_pairs_that_the_template_refuses_are_dropped_and_named():

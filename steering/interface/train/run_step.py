@@ -26,6 +26,7 @@ from steering.interface.train.setting_control import Values
 from steering.interface.train.settings_step import SettingsStep
 from steering.interface.train.training_view import TrainingView, summary
 from steering.pairs.dataset import Pairs
+from steering.pairs.tokenization import readable_pairs
 from steering.training import default_checkpoint, pipeline
 from steering.training.progress import Progress
 from steering.training.registry import Method
@@ -98,7 +99,7 @@ class RunStep:
         self, method: Method, settings: dict[str, Any], pairs: Pairs, holdout: float, run: Run, *, start_over: bool
     ) -> Iterator[Update]:
         seed = method.config(settings).seed
-        training, held_out = pairs.split(holdout, seed)
+        training, held_out = readable_pairs(self.app.model, pairs).split(holdout, seed)
         view = TrainingView()
         yield _charts(view) | {
             "status": html.progress_bar(0, "Reading the pairs ..."),
