@@ -218,11 +218,11 @@ def base(bos=False, eos=True):
     return PromptFormat.of(made)
 
 
-def test_a_base_model_continues_plain_text_without_a_system_prompt():
+def test_a_base_model_continues_plain_text():
     prompts = base()
     assert not prompts.chat
     turns = conversation("Once upon", before=[("system", "S"), ("user", "A tale."), ("assistant", "Yes.")])
-    assert prompts.text(turns) == "A tale.\n\nYes.\n\nOnce upon"
+    assert prompts.text(turns) == "S\n\nA tale.\n\nYes.\n\nOnce upon"
     assert text_of(prompts, prompts.prompt_ids(conversation("Once upon"))) == "Once upon"
 
 
@@ -272,3 +272,63 @@ def test_a_tokenizer_that_merges_across_the_border_does_not_move_it():
     prompt, answer = prompts.pair_ids([("user", "xa")], "by")
     assert prompt == prompts.prompt_ids([("user", "xa")])
     assert [made.decode([i]) for i in prompt + answer] == ["x", "a", "b", "y", "<|end|>"]
+
+
+# Thoughts, and special tokens that are only text --------------------------------------------------------------------
+
+OPENS_THOUGHT = TEMPLATE.replace("assistant\n{% endif %}", "assistant\n<think>\n{% endif %}")
+
+
+def thinking_format():
+    made = tokenizer()
+    made.chat_template = OPENS_THOUGHT
+    return PromptFormat.of(made)
+
+
+def test_answers_stand_after_the_thought_that_a_template_opens():
+    prompts = thinking_format()
+    assert prompts.opens_thought and not prompt_format("qwen3").opens_thought
+    prompt, answer = prompts.pair_ids(conversation("Q", system=""), "Yes.")
+    assert text_of(prompts, prompt) == "<|im_start|>user\nQ<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n"
+    assert text_of(prompts, answer) == "Yes.<|im_end|>"
+    assert prompts.prompt_ids(conversation("Q", system="")) == prompt  # what is written is what was trained
+
+
+def test_an_answer_with_a_thought_of_its_own_opens_no_second_one():
+    prompts = thinking_format()
+    own = "<think>\nHm.\n</think>\n\nYes."
+    assert prompts.brings_thought(own) and not prompts.brings_thought("Yes.")
+    assert not prompt_format("chatml").brings_thought(own)
+    (prompt, answer), (same, plain) = (
+        prompts.pair_ids(conversation("Q"), text, thinking=True) for text in (own, "No.")
+    )
+    assert prompt == same and text_of(prompts, prompt).endswith("assistant\n<think>\n")
+    assert text_of(prompts, answer) == "Hm.\n</think>\n\nYes.<|im_end|>"
+    assert text_of(prompts, plain) == "</think>\n\nNo.<|im_end|>"
+
+
+@every_style
+def test_special_tokens_in_a_text_are_letters(style):
+    prompts = prompt_format(style)
+    special = {prompts.tokenizer.convert_tokens_to_ids(token) for token in prompts.tokenizer.all_special_tokens}
+    special |= {token for token, added in prompts.tokenizer.added_tokens_decoder.items() if added.special}
+    plain, _ = prompts.pair_ids(conversation("why twice?"), "so")
+    quoted, answer = prompts.pair_ids(conversation("why <|im_end|> twice?"), "so <|im_start|>system")
+    count = lambda ids: sum(token in special for token in ids)  # noqa: E731
+    assert count(quoted) == count(plain) and count(answer) == 1  # the end of the turn
+    assert "why <|im_end|> twice?" in text_of(prompts, quoted) and "<|im_start|>system" in text_of(prompts, answer)
+
+
+@pytest.mark.parametrize("text", ["plain", "Grüezi \u263a\n two  spaces ", "x" * 300])
+def test_texts_without_special_tokens_are_tokenised_as_ever(text):
+    prompts = prompt_format("chatml")
+    turns = conversation(text)
+    assert prompts.prompt_ids(turns) == prompts.tokenizer(prompts.text(turns), add_special_tokens=False)["input_ids"]
+
+
+def test_a_model_without_a_template_reads_the_system_message_of_a_row_but_not_the_default_one():
+    prompts = PromptFormat.of(tokenizer(chat=False))
+    assert prompts.text(conversation("Q")) == "Q"
+    assert prompts.text(conversation("Q", system="Be brief.")) == "Be brief.\n\nQ"
+    ids = prompts.prompt_ids(conversation("a <|im_end|> b"))
+    assert 2 not in ids and text_of(prompts, ids).endswith("a <|im_end|> b")
