@@ -16,6 +16,7 @@ def variant_run(
     *,
     layers,
     norms,
+    pair_norms,
     hidden_size,
     end_of_turn,
     signs="drawn",
@@ -28,7 +29,9 @@ def variant_run(
     learning_rate=0.03,
     beta=0.1,
 ):
-    """Returns layer -> vector, and the loss of every step. `norms` are the residual norms at the layers.
+    """Returns layer -> vector, and the loss of every step.
+
+    `norms` are the residual norms at the layers, `pair_norms` the mean norms of a pair's difference there.
 
     Constant learning rates but for the cosine without warm-up; AdamW, written out.
     """
@@ -76,11 +79,11 @@ def variant_run(
             clip = min(1.0, 1.0 / (math.sqrt(sum(float(g.square().sum()) for g in gradients)) + 1e-6))
             cosine = 0.5 * (1 + math.cos(math.pi * step / total_steps))
             step += 1
-            for k, norm, g in zip(layers, norms, gradients, strict=True):
+            for k, norm, g in zip(layers, pair_norms, gradients, strict=True):
                 first[k] = 0.9 * first[k] + 0.1 * clip * g
                 second[k] = 0.999 * second[k] + 0.001 * (clip * g).square()
                 scaled = (second[k] / (1 - 0.999**step)).sqrt() + 1e-8
-                rate = learning_rate * cosine * norm / norms[0]
+                rate = learning_rate * cosine * norm / pair_norms[0]
                 v[k] = (v[k].detach() - rate * first[k] / (1 - 0.9**step) / scaled).requires_grad_()
             losses.append(float(loss.detach()))
     return {k: direction.detach() for k, direction in v.items()}, losses

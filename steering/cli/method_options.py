@@ -68,7 +68,7 @@ def _words(knowing: dict[str, SettingSpec], all_methods: list[str]) -> str:
     """Help of a setting: what it is, its default (each method's, where they differ), and who knows it if not all do."""
     spec = next(iter(knowing.values()))
     if spec.kind == "layers":
-        text = f"{spec.help}; several as 10,14; or `sweep`, which finds the best; or `middle`"
+        text = f"{spec.help}; several as 10,14; or `sweep`, which finds the best; or `late` or `middle`"
         return _help(text, None)
     defaults = {name: _shown(own.default) for name, own in knowing.items()}
     different = len(set(defaults.values())) > 1
@@ -87,13 +87,13 @@ def _help(text: str, default: str | None) -> str:
 
 
 def _layer(text: str) -> int | tuple[int, ...] | str | None:
-    """Read `14`, `10,14`, `sweep`, or `middle`, which is the default."""
-    if text in ("sweep", "middle"):
-        return text if text == "sweep" else None
+    """Read `14`, `10,14`, `sweep`, `late`, or `middle`, which is the default."""
+    if text in ("sweep", "late", "middle"):
+        return text if text != "middle" else None
     try:
         layers = tuple(int(part) for part in text.split(","))
     except ValueError:
         raise argparse.ArgumentTypeError(
-            f"{text!r} is no layer; give a whole number, several as 10,14, sweep or middle"
+            f"{text!r} is no layer; give a whole number, several as 10,14, sweep, late or middle"
         ) from None
     return layers if len(layers) > 1 else layers[0]

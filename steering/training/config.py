@@ -17,9 +17,15 @@ from steering.errors import SteeringError
 
 SWEEP = "sweep"
 """As a layer: find the best one on the held-out pairs first."""
+LATE: Literal["late"] = "late"
+"""As a layer: the one at `LATE_DEPTH`."""
+LATE_DEPTH = 0.8
+"""Share of the depth at which the default effort steers. At equal fluency of the text (perplexity under the untouched
+model), the written answers show the behavior at least as much as from the middle layer, of power-seeking far more, and
+fewer blocks have to be run: see docs/default-effort.md."""
 
-Layers = int | tuple[int, ...] | Literal["sweep"] | None
-"""Type of a field that says where to steer: one layer, several, `SWEEP`, or None for the middle one."""
+Layers = int | tuple[int, ...] | Literal["sweep", "late"] | None
+"""Type of a field that says where to steer: one layer, several, `SWEEP`, `LATE`, or None for the middle one."""
 
 
 MAX_SEED = 2**63 - 1
@@ -124,13 +130,15 @@ class HasLayers(Protocol):
         ...
 
 
-def steered_layers(model: HasLayers, asked: int | Sequence[int] | Literal["sweep"] | None) -> list[int]:
+def steered_layers(model: HasLayers, asked: int | Sequence[int] | Literal["sweep", "late"] | None) -> list[int]:
     """List the layers that a `layer` setting names, in order, each once.
 
     None and `SWEEP` (for a run that cannot look for the best layer) are the middle one.
 
     Raises SteeringError for one that the model does not have.
     """
+    if asked == LATE:
+        return [min(round(LATE_DEPTH * model.num_layers), model.num_layers - 1)]
     if asked is None or isinstance(asked, str):
         return [model.num_layers // 2]
     several = [asked] if isinstance(asked, int) else asked
@@ -203,7 +211,7 @@ class SettingSpec:
     def range(self) -> str:
         """What may be given, in words: `a whole number from 1 to 1000`, or `one of: drawn, both, plus`."""
         if self.kind == "layers":
-            return f"a whole number, several of them, or {SWEEP!r}"
+            return f"a whole number, several of them, {SWEEP!r} or {LATE!r}"
         if self.kind == "choice":
             return f"one of: {', '.join(value for value, _ in self.choices)}"
         if self.kind == "flag":

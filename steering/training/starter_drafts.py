@@ -14,7 +14,7 @@ from steering.models.loading import LanguageModel
 from steering.pairs.dataset import Pairs, read_pairs
 from steering.pairs.tokenization import encode_pairs
 from steering.training.activations import answer_activations
-from steering.training.config import steered_layers
+from steering.training.config import LATE, steered_layers
 from steering.training.methods.caa import mean_difference
 from steering.training.provenance import trained_vector
 from steering.vectors.vector import SUFFIX, SteeringVector
@@ -83,11 +83,11 @@ def starter_of(vector: SteeringVector) -> tuple[str, str]:
 def draft_vector(
     model: LanguageModel, starter: Starter, should_stop: Callable[[], bool] = lambda: False
 ) -> SteeringVector | None:
-    """Make the mean-difference draft of one behavior at the middle layer, scaled to `DRAFT_DOSE`; None if stopped.
+    """Make the mean-difference draft of one behavior at a late layer, scaled to `DRAFT_DOSE`; None if stopped.
 
     Raises SteeringError for pairs of which the model can read none.
     """
-    layer = steered_layers(model, None)[0]
+    layer = steered_layers(model, LATE)[0]
     pairs, encoded = encode_pairs(model, read_pairs(starter.pairs_file)[:DRAFT_PAIRS])
     began = time.monotonic()
     chosen, rejected = [], []

@@ -23,10 +23,6 @@ from steering.training.starter_drafts import Starter, draft_vector, starter_of, 
 from steering.vectors.library import Entry, Library, NotOnShelf
 from steering.vectors.vector import SteeringVector
 
-PAIR_NORM_SHARE = 0.25
-"""Mean norm of one pair's difference over the residual norm in the bundled model, to which BiPO's learning rate is
-fitted (36 to 46 over 150 to 160). In Gemma-3-270m it is 0.06 to 0.11, and vectors trained at BiPO's own rate break its
-text at +1.5."""
 HOLDOUT = 0.2
 """Share of the pairs that a trained vector is measured on, as the command line's default."""
 BETWEEN_SECONDS = 1.0
@@ -126,11 +122,6 @@ def _train(
     method = method_named("bipo")
     settings = method.preset_settings(method.default_preset)
     pairs, held_out = readable_pairs(model, read_pairs(starter.pairs_file)).split(HOLDOUT, 0)
-    if isinstance(pair_norm := draft.vector.method.get("pair_norm"), float):
-        # BiPO's own rate follows the residual norm, of which Gemma has 4 times too much; see `PAIR_NORM_SHARE`.
-        scale = pair_norm / PAIR_NORM_SHARE
-        filled = method.config(settings).filled_in(draft.vector.layers, len(pairs), [scale], model.hidden_size)
-        settings |= {"learning_rate": filled.learning_rate, "layer": draft.vector.layers[0]}
     later = report.total - report.finished - 1  # behaviors after this one
     if run_seconds is None and method.estimate is not None:
         run_seconds = method.estimate(model, pairs, held_out, method.config(settings))

@@ -109,7 +109,7 @@ def test_what_it_cannot_take_is_refused_in_one_sentence(method: Method, tiny, pa
         ({"seed": -1}, "seed is -1; give a whole number from 0 to "),
         ({"seed": "1"}, "seed is '1'; give a whole number"),
         ({"seed": None}, "seed is None; give a whole number"),
-        ({"layer": "best"}, "layer is 'best'; give a whole number, several of them, or 'sweep'"),
+        ({"layer": "best"}, "layer is 'best'; give a whole number, several of them, 'sweep' or 'late'"),
     ):
         with pytest.raises(SteeringError, match=says) as error:
             training_run(tiny, pairs, pairs, method.name, **settings)

@@ -43,7 +43,7 @@ def test_every_example_set_is_a_behavior_with_its_words():
 
 def test_a_draft_has_a_dose_of_its_own_and_says_that_it_is_one(tiny):
     vector = draft_vector(tiny, Starter("glad", "says yes"))
-    assert vector.layers == (2,) and vector.model_fingerprint == tiny.fingerprint
+    assert vector.layers == (3,) and vector.model_fingerprint == tiny.fingerprint
     assert vector.norm == pytest.approx(starter_drafts.DRAFT_DOSE * vector.method["pair_norm"], rel=1e-4)
     assert vector.name == "glad (tiny-llama)" and vector.behavior == "draft: says yes"
     assert starter_of(vector) == ("glad", "draft")

@@ -10,13 +10,19 @@ from steering.training.config import RUN_GROUP, SWEEP, WHERE_GROUP, MethodConfig
 
 __all__ = ["CURVE_PAIRS", "SWEEP", "BiPOConfig", "one_or_all"]
 
-TRAVEL = 0.25
-"""Default learning rate: steps all in one direction would carry the vector to this share of the residual norm.
-Chosen by trial on the bundled model; no measurement is on record."""
+TRAVEL = 1.0
+"""Default learning rate: steps all in one direction would carry the vector this many times as far as the two answers of
+a pair lie apart at its layer (mean norm of the difference of their activations). A share of the residual norm would not
+carry over: in Gemma-3-270m that norm is four times as large beside the differences as in the other models tried. The
+value, with `START`, is where the written answers turn and stay fluent: see docs/default-effort.md."""
+START = 0.4
+"""Norm of the mean difference that a run may start from, in the same unit."""
+START_PAIRS = 64
+"""Pairs that the mean difference and its unit are measured on at most; seconds on the bundled model."""
 CURVE_PAIRS = 32
 """At most this many held-out pairs are measured while training, to draw the curve and pick the best vector. At two
 multipliers that is 64 forward passes over a pair; a step of four pairs, forward and backward, is worth about 12."""
-FEWEST_STEPS = 40
+FEWEST_STEPS = 24
 """A shorter run keeps the learning rate of this many steps: larger strides than that overshoot (seen on the bundled
 model; no measurement is on record)."""
 AUTHORS_WARMUP = 100
@@ -41,8 +47,9 @@ class BiPOConfig(MethodConfig):
       losses of both (`both`), or it is always +1 (`plus`), as in plain DPO.
     - `length_weight`: an answer's log-probability is divided by its number of tokens to this power. 0 sums over the
       tokens, as the paper does; 1 averages over them (SimPO, arXiv 2405.14734, where beta is 2 to 2.5).
+    - `start`: where the vector begins: at zero, as in the paper, or along the mean difference (see `START`).
     - `learning_rate`: peak of AdamW's schedule; the paper's 5e-4 suits its thousands of steps. Of several layers it is
-      the first one's; that of the others is in proportion to their residual norm.
+      the first one's; that of the others is in proportion to how far the answers lie apart there.
     - `l2`: l2 * sum over layers of (norm of the vector / residual norm)^2 is added to the loss.
     """
 
@@ -79,6 +86,13 @@ class BiPOConfig(MethodConfig):
     )
     batch_size: int = setting(4, label="Batch size", help="pairs a step", unit="pairs", group=LEARNING, ge=1, le=1024)
     epochs: int = setting(4, label="Epochs", help="passes over the pairs", group=LEARNING, ge=1, le=1000)
+    start: Literal["zero", "mean_difference"] = setting(
+        "zero",
+        label="Start",
+        help="the mean difference already turns the text a little, and training goes on from there",
+        group=LEARNING,
+        choice_labels={"zero": "at zero, as in the paper", "mean_difference": "at the mean difference"},
+    )
     learning_rate: float | None = setting(
         None,
         label="Learning rate",
@@ -166,11 +180,11 @@ class BiPOConfig(MethodConfig):
             return self.steps_per_epoch(pairs) * self.schedule_epochs
         return self.steps(pairs)
 
-    def filled_in(self, layers: Sequence[int], pairs: int, residual_norms: Sequence[float], hidden_size: int) -> Self:
+    def filled_in(self, layers: Sequence[int], pairs: int, pair_norms: Sequence[float], hidden_size: int) -> Self:
         """Replace every None by what fits.
 
         Args:
-            layers: those steered, in order; `residual_norms`: the median L2 norm of the hidden states at each.
+            layers: those steered, in order; `pair_norms`: the mean norm of a pair's difference at each.
             pairs: number of training pairs.
         """
         horizon = self.horizon(pairs)
@@ -179,7 +193,7 @@ class BiPOConfig(MethodConfig):
         warmup = min(AUTHORS_WARMUP, horizon // 10) if self.warmup_steps is None else self.warmup_steps
         filled = {
             "layer": one_or_all(tuple(layers)),
-            "learning_rate": self.learning_rate or TRAVEL * residual_norms[0] / reach,
+            "learning_rate": self.learning_rate or TRAVEL * pair_norms[0] / reach,
             "warmup_steps": warmup,
         }
         return self.model_copy(update=filled)

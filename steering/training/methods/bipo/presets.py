@@ -1,6 +1,6 @@
 """How much work to put into a vector, in three words."""
 
-from steering.training.config import SWEEP
+from steering.training.config import LATE, SWEEP
 from steering.training.registry import Preset
 
 QUICK_STEPS = 24
@@ -9,14 +9,14 @@ QUICK_STEPS = 24
 PRESETS = {
     "quick": Preset(
         "Quick",
-        f"at most {QUICK_STEPS} steps, at the middle layer",
-        {"epochs": 4, "max_steps": QUICK_STEPS},
+        f"at most {QUICK_STEPS} steps from the mean difference, at a late layer",
+        {"epochs": 4, "max_steps": QUICK_STEPS, "layer": LATE, "start": "mean_difference"},
     ),
     # Four measurements come of four epochs: more patience than two would never run out.
     "standard": Preset(
         "Standard",
         "finds the layer, goes 4 times through the pairs, ends early where that is enough",
-        {"epochs": 4, "layer": SWEEP, "patience": 2},
+        {"epochs": 4, "layer": SWEEP, "patience": 2, "start": "mean_difference"},
     ),
     # Cao et al., appendix A.3; the cosine of their code spans 100 epochs, of which the paper uses the first 20.
     "paper": Preset(

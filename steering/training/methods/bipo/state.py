@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,7 +13,17 @@ from torch import Tensor
 CURVE_POINTS = 200
 """At most this many points of a run's curve go into the vector file."""
 
-FIGURES: tuple[str, ...] = ("layers", "norms", "step", "best_step", "best_loss", "waited", "seconds", "curve")
+FIGURES: tuple[str, ...] = (
+    "layers",
+    "norms",
+    "pair_norms",
+    "step",
+    "best_step",
+    "best_loss",
+    "waited",
+    "seconds",
+    "curve",
+)
 
 
 @dataclass
@@ -21,7 +31,8 @@ class RunState:
     """Vectors, optimiser moments, the best vector and the curve; a checkpoint holds one.
 
     Attributes:
-        layers: the layers steered; `norms`: the median L2 norm of the hidden states at each.
+        layers: the layers steered; `norms`: the median L2 norm of the hidden states at each; `pair_norms`: the mean
+            norm of the difference between a pair's two answers there.
         vectors: layer -> v, float32 [hidden_size]; `first`, `second`: AdamW's two moments of its gradient.
         step: optimiser steps taken.
         best: layer -> v at `best_step`, where the held-out loss was lowest, `best_loss`; empty if none was measured.
@@ -32,6 +43,7 @@ class RunState:
 
     layers: tuple[int, ...]
     norms: tuple[float, ...]
+    pair_norms: tuple[float, ...]
     vectors: dict[int, Tensor]
     first: dict[int, Tensor]
     second: dict[int, Tensor]
@@ -44,10 +56,12 @@ class RunState:
     curve: list[dict[str, Any]] = field(default_factory=list)
 
     @classmethod
-    def at_zero(cls, layers: Sequence[int], norms: Sequence[float], hidden_size: int) -> "RunState":
-        """Make the state before the first step: all vectors and moments are zero."""
-        vectors, first, second = ({k: torch.zeros(hidden_size) for k in layers} for _ in range(3))
-        return cls(tuple(layers), tuple(norms), vectors, first, second)
+    def at_start(
+        cls, layers: Sequence[int], norms: Sequence[float], pair_norms: Sequence[float], start: Mapping[int, Tensor]
+    ) -> "RunState":
+        """Make the state before the first step: vectors as given, all moments zero."""
+        first, second = ({k: torch.zeros_like(v) for k, v in start.items()} for _ in range(2))
+        return cls(tuple(layers), tuple(norms), tuple(pair_norms), dict(start), first, second)
 
     def keep_best(self, loss: float, step: int) -> None:
         """Take the vectors as the best so far if their held-out loss is lower than any before."""
@@ -79,7 +93,7 @@ class RunState:
         if figures["run"] != run:
             return None
         figures = {name: figures[name] for name in FIGURES}
-        figures |= {"layers": tuple(figures["layers"]), "norms": tuple(figures["norms"])}
+        figures |= {name: tuple(figures[name]) for name in ("layers", "norms", "pair_norms")}
         parts: dict[str, dict[int, Tensor]] = {"vectors": {}, "first": {}, "second": {}, "best": {}}
         for name, tensor in tensors.items():
             part, _, layer = name.partition(".")

@@ -40,7 +40,7 @@ class Trainer:
         for part in (state.vectors, state.first, state.second):
             part.update({k: tensor.to(device) for k, tensor in part.items()})
         assert settings.learning_rate is not None and settings.warmup_steps is not None  # filled in
-        rates = [settings.learning_rate * norm / state.norms[0] for norm in state.norms]
+        rates = [settings.learning_rate * norm / state.pair_norms[0] for norm in state.pair_norms]
         groups = [
             {"params": [state.vectors[k].requires_grad_()], "lr": rate, "initial_lr": rate}
             for k, rate in zip(state.layers, rates, strict=True)

@@ -16,8 +16,9 @@ from steering.evaluation.preference import BATCH
 from steering.models.loading import LanguageModel
 from steering.pairs.tokenization import EncodedPair, shared_prefix
 from steering.scoring.scorer import PairScorer
-from steering.training.methods.bipo.config import CURVE_PAIRS, BiPOConfig
+from steering.training.methods.bipo.config import CURVE_PAIRS, START_PAIRS, BiPOConfig
 from steering.training.methods.bipo.layer_sweep import middle
+from steering.training.methods.bipo.start import RATE_PAIRS
 from steering.training.methods.bipo.step import bipo_sums
 
 SAMPLE = 2
@@ -83,7 +84,10 @@ class Speed:
         each_measurement = held_out.tokens(BATCH)
 
         norm = self.untouched * train.tokens(1) / training * min(training, NORM_PAIRS)
-        preparation = norm + self.setup * max((*train.own, *held_out.own))
+        most = START_PAIRS if settings.start != "zero" else RATE_PAIRS
+        both = Lengths(pairs.prefix, train.own[:most])  # each answer runs with its prompt, not packed
+        start = self.untouched * (both.tokens(1) + pairs.prefix * len(both.own))
+        preparation = norm + start + self.setup * max((*train.own, *held_out.own))
         caching = self.untouched * (first_epoch * each_step + each_measurement)
         training_steps = self.step * steps * each_step * (2 if settings.signs == "both" else 1)
         measuring = self.scoring * 2 * -(-steps // settings.measure_every(training)) * each_measurement

@@ -27,13 +27,15 @@ from steering.pairs.dataset import Pairs
 from steering.pairs.tokenization import EncodedPair, encode_pairs
 from steering.scoring.scorer import PairScorer
 from steering.training.config import SWEEP, one_or_all, steered_layers
-from steering.training.methods.bipo.config import CURVE_PAIRS, BiPOConfig
+from steering.training.methods.bipo.config import CURVE_PAIRS, START_PAIRS, BiPOConfig
 from steering.training.methods.bipo.layer_sweep import sweep_layers
+from steering.training.methods.bipo.start import RATE_PAIRS, mean_differences, starting_point
 from steering.training.methods.bipo.state import RunState, thinned
 from steering.training.methods.bipo.step import Trainer
 from steering.training.progress import HeldOutScorer, Progress
 from steering.training.provenance import trained_vector
 from steering.training.registry import RunContext
+from steering.vectors.native_file import HELD_OUT_KEYS
 from steering.vectors.vector import SteeringVector
 
 DIRECTIONS = {"both": (1.0, -1.0), "plus": (1.0,)}
@@ -100,10 +102,12 @@ class BiPORun:
         scorer = processes.together(partial(PairScorer, model, scored, layers[0], scope=scope, fast=fast))
         if state is None:
             norms = processes.agreed(processes.together(partial(scorer.residual_norms, layers)))
-            state = RunState.at_zero(layers, list(norms.values()), model.hidden_size)
+            most = START_PAIRS if self.config.start != "zero" else RATE_PAIRS
+            differences = processes.agreed(processes.together(partial(mean_differences, model, encoded, layers, most)))
+            state = RunState.at_start(layers, list(norms.values()), *starting_point(differences, self.config.start))
         self.state, self.scorer, self.training_pairs = state, scorer, len(encoded)
         self.held_out_indices = range(len(encoded), len(encoded) + len(watched))
-        self.config = self.config.filled_in(layers, len(encoded), state.norms, model.hidden_size)
+        self.config = self.config.filled_in(layers, len(encoded), state.pair_norms, model.hidden_size)
         self.trainer = Trainer(scorer, len(encoded), self.config, state, processes)
         self.trainer.held_out = self.held_out_indices[:CURVE_PAIRS]
         self.seconds_before = state.seconds
@@ -193,7 +197,7 @@ class BiPORun:
             measured = {"held_out": results, "held_out_loss": held_out_loss}
             point |= {
                 "held_out_loss": round(held_out_loss, 5),
-                "held_out": [result.as_dict() for result in results],
+                "held_out": [{key: getattr(result, key) for key in HELD_OUT_KEYS} for result in results],
             }
         self.state.add_to_curve(**point)
         return measured

@@ -52,8 +52,9 @@ def test_lengths_count_what_packing_packs(batch_size, tiny, pairs):
         ({"max_steps": 3}, HELD_OUT, {"scoring": 1}, 3 * 2 * 70),
         ({"max_steps": 1, "epochs": 9}, HELD_OUT, {"setup": 1}, 120),
         ({}, (), {"setup": 1}, 120),
-        ({}, (), {"untouched": 1}, 440 + 4 * 480 / 6),
-        ({"max_steps": 1}, HELD_OUT, {"untouched": 1}, 220 + 70 + 4 * 480 / 6),
+        # Of each pair the norm of four and, for the rate, both answers with the prefix each: 480 + 6 * 10.
+        ({}, (), {"untouched": 1}, 440 + 4 * 480 / 6 + 540),
+        ({"max_steps": 1}, HELD_OUT, {"untouched": 1}, 220 + 70 + 4 * 480 / 6 + 540),
     ],
 )
 def test_seconds_are_tokens_times_speed(settings, held_out, speed, wanted):
@@ -119,7 +120,9 @@ def test_a_run_spends_the_tokens_that_are_predicted(settings, tiny, pairs, monke
         speed = Speed(**{"setup": 0, "untouched": 0, "step": 0, "scoring": 0, name: 1})
         assert speed.seconds(settings, lengths, 5) == pytest.approx(spent[name])
     finding_the_norm = 4 * Lengths(lengths.prefix, lengths.own[:5]).tokens(1) / 5
-    assert Speed(0, 1, 0, 0).seconds(settings, lengths, 5) == pytest.approx(spent["untouched"] + finding_the_norm)
+    both_answers = sum(lengths.own[:5]) + 2 * 5 * lengths.prefix
+    wanted = spent["untouched"] + finding_the_norm + both_answers
+    assert Speed(0, 1, 0, 0).seconds(settings, lengths, 5) == pytest.approx(wanted)
 
 
 # Measuring ------------------------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -12,7 +13,9 @@ from steering.evaluation import evaluate
 from steering.pairs.dataset import Pairs, PreferencePair
 from steering.pairs.tokenization import encode_pairs
 from steering.training import train, training_run
-from steering.training.methods.bipo.config import BiPOConfig
+from steering.training.config import steered_layers
+from steering.training.methods.bipo.config import START, BiPOConfig
+from steering.training.methods.bipo.start import mean_differences
 from tests.authors_way import authors_run
 from tests.tiny_models import ARCHITECTURES, PLAIN, tiny_model, tiny_network, tokenizer
 
@@ -134,8 +137,24 @@ def test_settings_left_out_are_filled_in_by_what_fits(tiny, pairs):
     assert method["layer"] == tiny.num_layers // 2
     assert method["warmup_steps"] == 4  # a tenth of 48 steps
     reach = math.sqrt(tiny.hidden_size) * 48 / 2
-    assert method["learning_rate"] == pytest.approx(0.25 * method["residual_norm"] / reach, rel=1e-3)
-    assert 0 < vector.norm < method["residual_norm"]
+    pair_norm = mean_differences(tiny, encode_pairs(tiny, pairs)[1], [2])[2][1]
+    assert method["learning_rate"] == pytest.approx(pair_norm / reach, rel=1e-3)
+    assert 0 < vector.norm < pair_norm
+
+
+def test_a_run_can_start_at_the_mean_difference(tiny, pairs):
+    mean, pair_norm = mean_differences(tiny, encode_pairs(tiny, pairs)[1], [1])[1]
+    caa = train(tiny, pairs, "caa", layer=1, holdout=0).directions[1]
+    torch.testing.assert_close(mean, caa)
+    started = dict(layer=1, holdout=0, start="mean_difference", learning_rate=1e-9, max_steps=1)
+    direction = train(tiny, pairs, **started).directions[1]
+    assert float(direction.norm()) == pytest.approx(START * pair_norm, rel=1e-4)
+    assert float(torch.cosine_similarity(direction, mean, dim=0)) == pytest.approx(1, abs=1e-5)
+
+
+def test_the_late_layer_is_never_beyond_the_last(tiny, pairs):
+    assert train(tiny, pairs, holdout=0, layer="late", max_steps=1).layers == (3,)
+    assert [steered_layers(SimpleNamespace(num_layers=n), "late")[0] for n in (1, 2, 24, 30)] == [0, 1, 19, 24]
 
 
 def test_training_moves_held_out_pairs_both_ways(tiny, pairs):
@@ -309,7 +328,7 @@ def test_an_unknown_method_is_named_with_those_there_are(tiny, pairs):
 
 def test_pairs_that_are_all_too_long(tiny):
     endless = Pairs.of([PreferencePair("Go on?", "yes " * 200, "no " * 200)], source="long.csv")
-    with pytest.raises(SteeringError, match="too long") as error:
+    with pytest.raises(SteeringError, match="longer than") as error:
         list(training_run(tiny, endless, NOTHING))
     assert "512" in str(error.value) and "long.csv" in str(error.value) and one_sentence(error)
 
