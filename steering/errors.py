@@ -11,3 +11,7 @@ class SteeringError(ValueError):
 
 class UnknownColumns(SteeringError):
     """It cannot be told which columns of a file hold prompt, chosen and rejected; each door says how to name them."""
+
+
+class LoadingCancelled(SteeringError):
+    """A model's loading was given up because somebody asked for it."""

@@ -63,7 +63,13 @@ def undeclared(paths: Iterable[Path], names: set[str]) -> list[str]:
 
 def test_every_package_imported_is_declared() -> None:
     extras = PROJECT["optional-dependencies"]
-    assert undeclared(MODULES, declared([*PROJECT["dependencies"], *extras["quantized"], *extras["tracking"]])) == []
+    assert (
+        undeclared(
+            MODULES,
+            declared([*PROJECT["dependencies"], *extras["adapters"], *extras["quantized"], *extras["tracking"]]),
+        )
+        == []
+    )
     tests = [path for path in (ROOT / "tests").rglob("*.py") if "benchmarks" not in path.parts]  # those have peers
     assert undeclared(tests, declared([*PROJECT["dependencies"], *extras["test"]])) == []
 

@@ -9,7 +9,9 @@ from steering.errors import SteeringError
 def add_model_options(parser: argparse.ArgumentParser) -> None:
     """Add the options that say which model is loaded, and how."""
     parser.add_argument(
-        "--model", metavar="M", help="Hub id, folder or GGUF file (default: the bundled SmolLM2-135M-Instruct)"
+        "--model",
+        metavar="M",
+        help="Hub id, folder, LoRA adapter or GGUF file (default: the bundled SmolLM2-135M-Instruct)",
     )
     parser.add_argument("--device", metavar="D", help="cpu, cuda, cuda:1, ... (default: CUDA where there is one)")
     parser.add_argument("--dtype", metavar="T", help="float32, bfloat16, float16 or auto (default: float32 on the CPU)")

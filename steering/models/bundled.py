@@ -13,7 +13,7 @@ import sys
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from filelock import FileLock
@@ -51,11 +51,11 @@ def bundled_checkpoint(say: Callable[[str], None] | None = None) -> Path:
     try:
         home = cache_dir() / "models"
         checkpoint = home / NAME
-        if _is_complete(checkpoint):
+        if is_complete(checkpoint):
             return checkpoint
         home.mkdir(parents=True, exist_ok=True)
         with FileLock(home / f"{NAME}.lock"):  # two starts at once: the second waits and finds the work done
-            if not _is_complete(checkpoint):
+            if not is_complete(checkpoint):
                 _build(home, checkpoint, say)
     except (OSError, SafetensorError) as error:  # safetensors has its own word for a full disk
         raise SteeringError(
@@ -128,11 +128,12 @@ def convert_checkpoint(gguf: Path, target: Path) -> None:
     network.load_state_dict(quantised.state_dict())
     network.generation_config = GenerationConfig.from_model_config(network.config)
     tokenizer.save_pretrained(target)
-    network.save_pretrained(target)
+    network.save_pretrained(target, max_shard_size="1TB")  # one file, whose header tells whether it is whole
 
 
-def _is_complete(checkpoint: Path) -> bool:
-    if not all((checkpoint / name).is_file() for name in NEEDED_FILES):
+def is_complete(checkpoint: Path, needed: Sequence[str] = NEEDED_FILES) -> bool:
+    """Whether a folder holds a whole checkpoint, weights and `needed` files; looks at lengths, not at contents."""
+    if not all((checkpoint / name).is_file() for name in needed):
         return False
     try:
         with safe_open(checkpoint / "model.safetensors", framework="pt") as weights:  # checks the length, reads no data

@@ -2,11 +2,12 @@
 
 import contextlib
 import hashlib
+import sys
 import tempfile
 import textwrap
 import weakref
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,12 @@ import torch
 from torch import nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
-from steering.errors import SteeringError
+from steering.errors import LoadingCancelled, SteeringError
 from steering.models import bundled
+from steering.models.adapters import base_of, check_peft, is_adapter, merged
 from steering.models.blocks import find_blocks
 from steering.models.chat_template import PromptFormat
+from steering.models.gguf_cache import cached_conversion
 from steering.models.precision import input_device, let_gradients_through, loading_options, named_weights
 from steering.models.quiet import quiet_transformers
 
@@ -89,7 +92,7 @@ def load_model(
 
     Args:
         source: by default the bundled model (fetched and converted on first use); else a Hub id
-            (`Qwen/Qwen2.5-0.5B-Instruct`), a local folder, or a local GGUF file (its weights are unpacked).
+            (`Qwen/Qwen2.5-0.5B-Instruct`), a local folder, that of a LoRA adapter, or a GGUF file (converted once).
         device: `cpu`, `cuda`, ...; by default CUDA where there is one.
         dtype: of the weights, also as a word (`bfloat16`, `auto`: the checkpoint's own); by default float32 on the CPU,
             the checkpoint's own elsewhere.
@@ -107,32 +110,82 @@ def load_model(
         ('SmolLM2-135M-Instruct', 30, 576)
         >>> other = load_model("Qwen/Qwen2.5-0.5B-Instruct", dtype="bfloat16")
     """
-    if on_progress:
-        on_progress(f"Loading {Path(str(source)).name if source else bundled.NAME} ...")
-    gguf = Path(str(source)) if str(source).lower().endswith(".gguf") else None
+    say = on_progress or (lambda text: print(text, file=sys.stderr, flush=True))
+    found = _located(source)
     options = loading_options(
-        device=device, dtype=dtype, device_map=device_map, quantization=quantization, gguf=gguf is not None
+        device=device, dtype=dtype, device_map=device_map, quantization=quantization, gguf=found.gguf is not None
     )
-    where = bundled.bundled_checkpoint() if source in (None, "", bundled.NAME) else source
-    name = bundled.NAME if where is not source else Path(str(source).rstrip("/\\")).name or str(source)
-    if gguf:
-        where, name = gguf, gguf.stem
-    # A folder's path stays on this machine: vector files carry the source, and they are shared.
-    hub_id = where is source and not Path(str(source)).exists()
     try:
+        where: str | Path = found.where
+        if found.gguf is not None:
+            where = _unpacked(found.gguf, options, say, should_stop)
+        if on_progress:
+            on_progress(f"Loading {found.name} ...")
         network, tokenizer = read_checkpoint(where, options, spread=bool(device_map))
+        if found.adapter is not None:
+            if on_progress:
+                on_progress(f"Merging the adapter {found.name} ...")
+            network, tokenizer = merged(found.adapter, network, tokenizer)
         if should_stop():
-            raise SteeringError("The loading was cancelled.")
-        return wrap_model(network, tokenizer, name=name, source=str(source) if hub_id else name)
+            raise LoadingCancelled("The loading was cancelled.")
+        return wrap_model(network, tokenizer, name=found.name, source=found.source)
     except SteeringError:
         raise
     except Exception as error:  # whatever way the libraries have to fail on files that are not ours
         by_hand = ", and a device map has to name every part of the model once, tied weights in one place"
         raise SteeringError(
-            f"Model {str(source or name)!r} cannot be loaded: {_loading_failure(where, error)}; --model takes the "
-            "Hub id of a causal language model (with network, or already cached), a folder with one and its tokenizer, "
-            f"or a GGUF file{by_hand if isinstance(device_map, Mapping) else ''}."
+            f"Model {str(source or found.name)!r} cannot be loaded: {_loading_failure(found.where, error)}; --model "
+            "takes the Hub id of a causal language model (with network, or already cached), a folder with one and its "
+            f"tokenizer, a LoRA adapter's folder, or a GGUF file{by_hand if isinstance(device_map, Mapping) else ''}."
         ) from error
+
+
+@dataclass(frozen=True)
+class _Located:
+    """Where a model's files are.
+
+    Attributes:
+        where: folder, Hub id or GGUF file that transformers reads; of an adapter, its base.
+        name, source: of the model, see `LanguageModel`.
+        gguf: the GGUF file, if it is one; `adapter`: the adapter's folder, if it is one.
+    """
+
+    where: str | Path
+    name: str
+    source: str
+    gguf: Path | None = None
+    adapter: Path | None = None
+
+
+def _located(source: str | Path | None) -> _Located:
+    """Find out what a source is; fetches the bundled model, and no other."""
+    if source in (None, "", bundled.NAME):
+        return _Located(bundled.bundled_checkpoint(), bundled.NAME, bundled.NAME)
+    assert source is not None
+    if str(source).lower().endswith(".gguf"):
+        return _Located(Path(source), Path(source).stem, Path(source).stem, gguf=Path(source))
+    name = Path(str(source).rstrip("/\\")).name or str(source)
+    if is_adapter(source):
+        adapter = Path(source)
+        check_peft(adapter)
+        return replace(_located(base_of(adapter)), name=name, source=name, adapter=adapter)
+    # A folder's path stays on this machine: vector files carry the source, and they are shared.
+    return _Located(source, name, name if Path(str(source)).exists() else str(source))
+
+
+def _unpacked(
+    gguf: Path, options: dict[str, Any], say: Callable[[str], None], should_stop: Callable[[], bool]
+) -> str | Path:
+    """Return the folder of a GGUF file's conversion, with options changed to read it; the file itself without one."""
+    if not gguf.is_file():
+        raise FileNotFoundError("there is no such file")
+    folder = cached_conversion(gguf, say, should_stop)
+    if folder is None:
+        return gguf
+    options.pop("quantization_config", None)
+    if options["dtype"] == "auto":  # the conversion is in float32, four times what the file's weights need
+        options["dtype"] = torch.bfloat16
+    return folder
 
 
 def wrap_model(
