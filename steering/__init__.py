@@ -16,6 +16,7 @@ _HOMES = {
     "parse_pairs": "steering.pairs",
     "Pairs": "steering.pairs",
     "PreferencePair": "steering.pairs",
+    "draft_pairs": "steering.drafting",
     "SteeringVector": "steering.vectors",
     "train": "steering.training",
     "training_run": "steering.training",

@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 from steering import __version__
-from steering.cli import evaluate, generate, play, train, vectors
+from steering.cli import draft, evaluate, generate, play, train, vectors
 from steering.cli.options import add_model_options
 from steering.cli.output import logging_to_stderr
 from steering.errors import SteeringError, UnknownColumns
@@ -27,6 +27,7 @@ Run = Callable[[argparse.Namespace], tuple[dict[str, Any], str] | None]
 
 COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None], Run]] = {
     "play": ("open the playground in a browser", play.add_options, play.run),
+    "draft": ("draft preference pairs from the description of a behavior", draft.add_options, draft.run),
     "train": ("train a steering vector on preference pairs", train.add_options, train.run),
     "generate": ("answer one prompt under several settings side by side", generate.add_options, generate.run),
     "evaluate": ("measure a vector on preference pairs", evaluate.add_options, evaluate.run),
