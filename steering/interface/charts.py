@@ -43,7 +43,7 @@ def margin_chart(curve: Curve = (), total: int | None = None) -> go.Figure:
     figure = go.Figure()
     for sign, colour, words in ((1, TOWARDS, "at +1: should rise"), (-1, AWAY, "at -1: should fall")):
         points = [(step, r["preference_margin"]) for step, r in measured if r["multiplier"] == sign]
-        x, y = [0, *(x for x, _ in points)], [0.0, *(y for _, y in points)]
+        x, y = [x for x, _ in points], [y for _, y in points]
         figure.add_scatter(x=x, y=y, mode="lines+markers", line={"color": colour, "width": 2}, name=words)
     return _styled(figure, "Held-out preference margin, in nats", curve, total)
 

@@ -129,6 +129,15 @@ class Pairs(Sequence[PreferencePair]):
         report = replace(self.report, kept=self.report.kept - len(dropped), dropped=tuple(both))
         return replace(self, pairs=left, report=report)
 
+    def flip(self, indices: Iterable[int]) -> Self:
+        """Swap the two answers of the pairs at these indices: they were labelled the wrong way round."""
+        wrong = set(indices)
+        turned = (
+            replace(pair, chosen=pair.rejected, rejected=pair.chosen) if index in wrong else pair
+            for index, pair in enumerate(self)
+        )
+        return replace(self, pairs=tuple(turned))
+
     def split(self, holdout: float = 0.2, seed: int = 0) -> tuple[Self, Self]:
         """Split into (training, held-out), in the order of the file; pairs of one conversation stay together.
 

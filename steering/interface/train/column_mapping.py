@@ -10,7 +10,7 @@ from typing import Any
 import gradio as gr
 
 from steering.interface import html
-from steering.interface.train.pairs_reading import MappingView
+from steering.interface.train.pairs_reading import MAPPING_TITLE, MappingView
 from steering.interface.train.pairs_source import Columns
 from steering.pairs.layouts import MAPPING_FIELDS
 from steering.pairs.preview import PairsPreview
@@ -35,7 +35,7 @@ class ColumnMapping:
     """
 
     def __init__(self) -> None:
-        with gr.Accordion("My columns have other names", open=False, elem_id="columns-mapping") as self.panel:
+        with gr.Accordion(MAPPING_TITLE, open=False, elem_id="columns-mapping") as self.panel:
             gr.HTML(
                 html.note(
                     "Say which column holds what. A place within a column is written with dots, as in "

@@ -52,7 +52,7 @@ class DataStep:
     def build(cls, app: AppState, *, endpoints: bool = False) -> "DataStep":
         """Lay the step out in the container that is open; `endpoints`: see `DraftPanel`."""
         gr.HTML(
-            "<h2><span>1</span> Bring preference pairs</h2><p class='hint'>A pair is a prompt with two answers: "
+            "<p class='hint'>A pair is a prompt with two answers: "
             "<b>chosen</b> shows the behavior you want, <b>rejected</b> its opposite. 60 pairs are a good start.</p>"
         )
         with gr.Row():

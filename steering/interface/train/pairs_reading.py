@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from steering import paths
-from steering.errors import SteeringError
+from steering.errors import SteeringError, UnknownColumns
 from steering.interface import html
 from steering.interface.train.pairs_source import Columns, PairsSource, ReadLimit
 from steering.interface.train.parts import Update
@@ -23,6 +23,8 @@ from steering.pairs.readers import SUFFIXES
 TABLE_ROWS = 100
 """Rows the table shows. gradio sends the whole table back at each edit, so it holds what a person looks through."""
 ROLES = ("prompt", "chosen", "rejected")
+MAPPING_TITLE = "My columns have other names"
+"""Of the dialog in which a person says which column is which."""
 
 
 @dataclass(frozen=True)
@@ -147,7 +149,10 @@ def _read(source: PairsSource, columns: Columns | None, limit: ReadLimit, pairs:
     except SteeringError as error:
         preview = source.preview(columns)
         ask = bool(preview.paths) and not preview.layout
-        return failure(str(error), pairs) | {"source": source, "mapping": MappingView(preview, open=ask)}
+        reason = (
+            f"{str(error).rstrip('.')} under {MAPPING_TITLE!r}." if isinstance(error, UnknownColumns) else str(error)
+        )
+        return failure(reason, pairs) | {"source": source, "mapping": MappingView(preview, open=ask)}
     update = {"pairs": result, "report": report(result), "table": result[:TABLE_ROWS].to_rows(), "source": source}
     # Where a person chose the columns, the dialog shows them already, and only folds.
     update["mapping"] = None if columns else MappingView(source.preview(), open=False)

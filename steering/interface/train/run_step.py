@@ -6,7 +6,7 @@
 """
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,32 +15,37 @@ from typing import Any
 import gradio as gr
 
 from steering.errors import SteeringError
+from steering.evaluation.pair_margins import PairMargin, suspects
 from steering.generation.sampling import Sampling
 from steering.interface import html
 from steering.interface.answer_cards import cards, message, throttled
 from steering.interface.app_state import AppState, Run, TrainingStatus
 from steering.interface.playground.answers import waiting
-from steering.interface.playground.controls import DEFAULT_REPETITION_PENALTY, SWEEP_MULTIPLIERS
+from steering.interface.playground.controls import DEFAULT_REPETITION_PENALTY
+from steering.interface.train import misfits
 from steering.interface.train.save_step import UnsavedRun
 from steering.interface.train.setting_control import Values
 from steering.interface.train.settings_step import SettingsStep
 from steering.interface.train.training_view import TrainingView, summary
-from steering.pairs.dataset import Pairs
+from steering.pairs.dataset import Pairs, PreferencePair
 from steering.pairs.tokenization import readable_pairs
 from steering.training import default_checkpoint, pipeline
 from steering.training.progress import Progress
 from steering.training.registry import Method
 from steering.vectors.vector import SteeringVector
 
-SAMPLE_KINDS = ("opposite", "opposite", "baseline", "setting", "setting")
-"""Kinds of the sample columns, one for each of SWEEP_MULTIPLIERS, which colour them (see `answer_cards.card`)."""
-SAMPLE_TOKENS = 48
-"""Most tokens of a sample answer: two or three sentences, a few seconds for five columns on two CPU cores."""
+SAMPLE_KINDS = ("opposite", "baseline", "setting")
+"""Kinds of the sample columns, one for each of SAMPLE_MULTIPLIERS, which colour them (see `answer_cards.card`)."""
+SAMPLE_TOKENS = 96
+"""Most tokens of a sample answer: enough to judge it by, some seconds for three columns on two CPU cores."""
+SAMPLE_MULTIPLIERS = (-1.5, 0.0, 1.5)
+"""Where sample answers are written: strong enough to be told apart, and sound."""
+SAMPLE_PROMPTS = 2
+"""Held-out prompts that are answered, those first whose pairs the vector moves most."""
 SAMPLE_SAMPLING = Sampling(max_new_tokens=SAMPLE_TOKENS, repetition_penalty=DEFAULT_REPETITION_PENALTY)
 """Greedy, with the Playground's repetition penalty, so that samples read as answers will read there."""
 CONTINUE_HINT = "Train goes on from here, with the same pairs and settings."
 NO_PAIRS = "There are no pairs yet: take an example set, drop a file or paste rows in step 1."
-NO_RESULTS_YET = html.note("The finished vector appears here.")
 NOT_MEASURED = "No pairs were held out, so it was not measured."
 POLL_SECONDS = 0.5
 """How often a training that waits for another looks whether its visitor still wants it, and says how far that is."""
@@ -104,8 +109,14 @@ class RunStep:
         yield _charts(view) | {
             "status": html.progress_bar(0, "Reading the pairs ..."),
             "unsaved": None,
-            "results": NO_RESULTS_YET,
-            "samples": message(),
+            "results": "",
+            **{f"samples_{number}": message() for number in range(SAMPLE_PROMPTS)},
+            "charts": gr.update(visible=False),
+            "misfits": gr.update(visible=False),
+            "step_pairs": gr.update(open=False),
+            "step_settings": gr.update(open=False, label=f"2  {method.label}"),
+            "start": gr.update(variant="primary"),
+            "save": gr.update(variant="secondary"),
         }
         arguments: dict[str, Any] = {
             "model": self.app.model,
@@ -132,7 +143,7 @@ class RunStep:
                 for progress in reports:
                     if progress.stage in ("preparing", "training") and progress.vector is not None:
                         save_draft(progress.vector)
-                    yield from self._show(progress, view, run, (held_out or training)[0].prompt)
+                    yield from self._show(progress, view)
         except pipeline.NothingTrained as nothing:
             self.app.library.drafts.discard(draft_id)
             if nothing.stopped == "asked":
@@ -141,13 +152,19 @@ class RunStep:
         vector = _vector(progress)
         results = vector.metrics.get("held_out", [])
         yield {
-            "status": _ending(progress),
+            "status": _ending(progress, "Writing sample answers ..."),
             "unsaved": UnsavedRun(vector, draft_id),
             "results": html.results_table(results, len(held_out)) or html.note(NOT_MEASURED),
+            "start": gr.update(variant="secondary"),
+            "save": gr.update(variant="primary"),
+            **misfits.shown(progress.pair_margins, pairs),
         }
+        for number, pair in enumerate(_most_moved(held_out or training, progress.pair_margins)):
+            yield from self._samples(f"samples_{number}", vector, pair, run)
+        yield {"status": _ending(progress, "Read the answers, give it a name and save it.")}
 
-    def _show(self, progress: Progress, view: TrainingView, run: Run, prompt: str) -> Iterator[Update]:
-        """Show one report; at the stage `trained` write the sample answers while the run waits to be measured."""
+    def _show(self, progress: Progress, view: TrainingView) -> Iterator[Update]:
+        """Show one report."""
         if progress.stage in ("preparing", "training"):
             view.add(progress)
             self.app.training_status = view.status
@@ -157,36 +174,37 @@ class RunStep:
                 charts = _charts(view) if view.has_curve else {}
                 yield {"status": view.html(), **charts, "charts": gr.update(visible=view.has_curve)}
         elif progress.stage == "trained":
-            text = f"{summary(progress, _vector(progress))} Writing sample answers ..."
+            text = f"{summary(progress, _vector(progress))} Measuring ..."
             yield {"status": html.progress_bar(1, text), **_charts(view)}
-            yield from self._samples(_vector(progress), prompt, run)
         elif progress.stage == "measuring":
             where = f"batch {progress.step} of {progress.total_steps}"
             text = f"Measuring the vector on the held-out pairs, {where} ..."
             yield {"status": html.progress_bar(progress.step / progress.total_steps, text)}
 
-    def _samples(self, vector: SteeringVector, prompt: str, run: Run) -> Iterator[Update]:
-        """Answer one prompt at each of SWEEP_MULTIPLIERS, in the queue with the Playground's visitors.
+    def _samples(self, part: str, vector: SteeringVector, pair: PreferencePair, run: Run) -> Iterator[Update]:
+        """Answer one prompt at each of SAMPLE_MULTIPLIERS, in the queue with the Playground's visitors.
 
         A failure costs only the samples: the vector is measured and can be saved without them.
         """
-        columns = [{vector: multiplier} if multiplier else {} for multiplier in SWEEP_MULTIPLIERS]
-        asked = f"Asked: {prompt}"
+        columns = [{vector: multiplier} if multiplier else {} for multiplier in SAMPLE_MULTIPLIERS]
+        asked = f"Asked: {pair.prompt}"
         try:
             server = self.app.decode_server("float16")
-            answers = server.stream(prompt, columns, sampling=SAMPLE_SAMPLING, should_stop=run.superseded)
+            answers = server.stream(
+                pair.prompt, columns, before=pair.before, sampling=SAMPLE_SAMPLING, should_stop=run.superseded
+            )
             for update in throttled(answers):
                 if isinstance(update, int):  # its place in the queue
-                    yield {"samples": message(waiting(update) or asked)}
+                    yield {part: message(waiting(update) or asked)}
                     continue
                 value = cards(update, SAMPLE_KINDS, asked)
-                for card, multiplier in zip(value["columns"], SWEEP_MULTIPLIERS, strict=True):
+                for card, multiplier in zip(value["columns"], SAMPLE_MULTIPLIERS, strict=True):
                     card["title"] = f"{multiplier:+g}" if multiplier else "0: untouched"
-                yield {"samples": value}
+                yield {part: value}
         except Exception as error:  # a model may fail in any way, and there is a vector to be measured
             logger.warning("no sample answers were written", exc_info=True)
             reason = str(error) if isinstance(error, SteeringError) else "the model failed; the server's log says how."
-            yield {"samples": message(problem=f"No sample answers were written: {reason}")}
+            yield {part: message(problem=f"No sample answers were written: {reason}")}
 
     def _draft_id(self, checkpoint: Path | None, pairs: Pairs, *, start_over: bool) -> str:
         """Return the draft in which the run stores its vector: a run that continues replaces its shorter draft."""
@@ -209,10 +227,16 @@ def _charts(view: TrainingView) -> Update:
     return dict(zip(("loss_chart", "margin_chart"), view.charts(), strict=True))
 
 
-def _ending(progress: Progress) -> str:
+def _most_moved(pairs: Pairs, margins: Sequence[PairMargin]) -> list[PreferencePair]:
+    """Choose the pairs with different prompts that the vector moves most; the first ones where that is not known."""
+    order = [pairs[margin.index] for margin in reversed(suspects(margins))] or list(pairs)
+    return list({pair.conversation: pair for pair in reversed(order)}.values())[::-1][:SAMPLE_PROMPTS]
+
+
+def _ending(progress: Progress, to_do: str) -> str:
     """Render how the run ended and what to do next."""
     notes = [progress.note, CONTINUE_HINT if progress.stopped == "asked" else ""]
-    bar = html.progress_bar(1, f"{summary(progress, _vector(progress))} Give it a name and save it.")
+    bar = html.progress_bar(1, f"{summary(progress, _vector(progress))} {to_do}")
     return bar + "".join(html.note(text) for text in notes if text)
 
 

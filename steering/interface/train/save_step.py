@@ -1,4 +1,4 @@
-"""Step 4 of the Train tab: a vector is named and saved; a run that was not saved is opened again.
+"""Saving, in step 3 of the Train tab: a vector is named and saved; a run that was not saved is opened again.
 
 The handlers return the parts of the page that change, by name: `saved` (HTML), `sliders` (the Playground's panel),
 `visit` (the button that leads there), `unsaved`, `results`, `name`, `status`, `loss_chart`, `margin_chart`, `charts`,
@@ -35,7 +35,7 @@ class UnsavedRun:
 
 @dataclass
 class SaveStep:
-    """Handlers of step 4."""
+    """Handlers of saving."""
 
     app: AppState
 
@@ -60,6 +60,7 @@ class SaveStep:
             "sliders": panel_value(self.app, SliderPanel({entry.slug: vector.default_multiplier}, pins, entry.slug)),
             "visit": gr.update(visible=True),
             "unsaved": None,
+            "save": gr.update(variant="secondary"),
         }
 
     def list_drafts(self) -> Update:
@@ -84,4 +85,5 @@ class SaveStep:
             "loss_chart": loss_chart(curve),
             "margin_chart": margin_chart(curve),
             "charts": gr.update(visible=bool(curve)),
+            "save": gr.update(variant="primary"),
         }

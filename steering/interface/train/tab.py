@@ -6,17 +6,24 @@ from typing import Any
 
 import gradio as gr
 
+from steering.interface import html
 from steering.interface.answer_cards import columns_panel, message
 from steering.interface.app_state import AppState
 from steering.interface.charts import loss_chart, margin_chart
 from steering.interface.playground.tab import Playground
+from steering.interface.train import misfits
 from steering.interface.train.data_step import DataStep
+from steering.interface.train.misfits import Misfits
 from steering.interface.train.parts import HIDDEN, on_page
-from steering.interface.train.run_step import NO_RESULTS_YET, RunStep
+from steering.interface.train.run_step import SAMPLE_PROMPTS, RunStep
 from steering.interface.train.save_step import SaveStep
 from steering.interface.train.settings_step import SettingsStep
 from steering.interface.train.time_estimates import TimeEstimates
+from steering.pairs.dataset import Pairs
 
+BRING, CHOOSE, TRAIN = "1  Bring preference pairs", "2  Choose the method and the effort", "3  Train, look and keep"
+"""Headings of the steps; those of the first two change to what was brought and chosen."""
+NOT_BEGUN = html.note("Charts, sample answers and the result appear here. Training goes on if you look elsewhere.")
 TRAININGS_WAITING = 16
 """Visitors whose training may run or wait for another at a time; each holds one of the server's threads."""
 
@@ -24,34 +31,36 @@ TRAININGS_WAITING = 16
 def build(app: AppState, page: gr.Blocks, tabs: gr.Tabs, play: Playground, *, endpoints: bool = False) -> None:
     """Lay the tab out and wire it; `endpoints`: whether drafts may be written by another server (see `DraftPanel`)."""
     pairs, unsaved = gr.State(None), gr.State(None)
-    with gr.Column(elem_classes="step"):
+    with gr.Accordion(BRING, open=True, elem_classes="step", elem_id="step-pairs") as step_pairs:
         data = DataStep.build(app, endpoints=endpoints)
-    with gr.Column(elem_classes="step"):
-        gr.HTML("<h2><span>2</span> Choose the method and the effort</h2>")
+    with gr.Accordion(CHOOSE, open=True, elem_classes="step", elem_id="step-settings") as step_settings:
         settings = SettingsStep(app.model.num_layers)
-    with gr.Column(elem_classes="step"):
-        gr.HTML("<h2><span>3</span> Train</h2>")
-        with gr.Row():
+    with gr.Accordion(TRAIN, open=True, elem_classes="step", elem_id="step-train"):
+        with gr.Row(elem_id="training-buttons"):
             start = gr.Button("Train", variant="primary", elem_id="start-training", scale=2)
             stop = gr.Button("Stop and keep the best", elem_id="stop-training", scale=1)
-        status = gr.HTML(elem_id="training-status")
-        with gr.Row() as charts:
-            loss, margin = (
-                gr.Plot(chart, show_label=False, container=False, min_width=300, elem_id=elem_id)
-                for elem_id, chart in (("loss-chart", loss_chart()), ("margin-chart", margin_chart()))
-            )
-    with gr.Column(elem_classes="step"):
-        gr.HTML("<h2><span>4</span> Look at it and save it</h2>")
-        samples = columns_panel(message(), elem_id="training-samples")
-        results = gr.HTML(NO_RESULTS_YET, elem_id="training-results")
-        with gr.Row():
+        status = gr.HTML(NOT_BEGUN, elem_id="training-status")
+        with gr.Row(elem_id="training-run", equal_height=False):
+            with gr.Column(min_width=300, scale=2):
+                results = gr.HTML(elem_id="training-results", padding=False)
+                with gr.Column(visible=False, elem_id="training-charts") as charts:
+                    margin, loss = (
+                        gr.Plot(chart, show_label=False, container=False, elem_id=elem_id)
+                        for elem_id, chart in (("margin-chart", margin_chart()), ("loss-chart", loss_chart()))
+                    )
+            with gr.Column(min_width=300, scale=3):
+                samples = [
+                    columns_panel(message(), elem_id=f"training-samples-{number}") for number in range(SAMPLE_PROMPTS)
+                ]
+                misfit_panel = Misfits()
+        with gr.Row(elem_id="save-row"):
             name = gr.Textbox(label="Name", info="beside its slider", max_length=80, elem_id="vector-name")
             behavior = gr.Textbox(
                 label="Behavior", info="what it does, in a few words", max_length=200, elem_id="behavior"
             )
         saved = gr.HTML(elem_id="saved-note")
         with gr.Row():
-            save = gr.Button("Save to the shelf", variant="primary", elem_id="save-vector")
+            save = gr.Button("Save to the shelf", elem_id="save-vector")
             visit = gr.Button("Try it on the Playground", visible=False, elem_id="visit-playground")
         with (
             gr.Accordion("Runs that were not saved", open=True, visible=False, elem_id="drafts") as drafts_box,
@@ -77,13 +86,31 @@ def build(app: AppState, page: gr.Blocks, tabs: gr.Tabs, play: Playground, *, en
         "charts": charts,
         "loss_chart": loss,
         "margin_chart": margin,
+        "save": save,
     }
-    of_run = {**of_vector, "samples": samples}
-    of_save = {"saved": saved, "sliders": play.sliders, "visit": visit, "unsaved": unsaved}
+    of_run = {
+        **of_vector,
+        **{f"samples_{number}": panel for number, panel in enumerate(samples)},
+        **misfit_panel.parts,
+        "step_pairs": step_pairs,
+        "step_settings": step_settings,
+        "start": start,
+    }
+    of_save = {"saved": saved, "sliders": play.sliders, "visit": visit, "unsaved": unsaved, "save": save}
     of_drafts = {"drafts_box": drafts_box, "draft": draft}
     of_times = {"effort": settings.effort, "time": settings.time}
 
     reads = data.wire(app, page, settings, pairs, name, behavior)
+    pairs.change(lambda current: gr.update(label=pairs_line(current)), pairs, step_pairs, queue=False, **HIDDEN)
+    of_misfit = {"pairs": pairs, "report": data.report, "table": data.table, "misfit_done": misfit_panel.done}
+    changes = []
+    for button, change in ((misfit_panel.flip, misfits.flipped), (misfit_panel.drop, misfits.dropped)):
+
+        def changed(line: Any, current: Any, change: Any) -> Any:
+            return on_page(of_misfit, change(line, current))
+
+        chosen_pair = [misfit_panel.choice, pairs]
+        changes.append(button.click(partial(changed, change=change), chosen_pair, [*of_misfit.values()], **HIDDEN))
 
     def train(values: dict[Any, Any], request: gr.Request) -> Iterator[Any]:
         for update in run_step.train(values[pairs], values, request):
@@ -103,7 +130,9 @@ def build(app: AppState, page: gr.Blocks, tabs: gr.Tabs, play: Playground, *, en
     chosen = settings.method.input(
         settings.choose_method, settings.method, settings.method_outputs, queue=False, **HIDDEN
     )
-    timed = [each.then for each in (*reads, chosen, training)] + [each.change for each in settings.time_inputs]
+    timed = [each.then for each in (*reads, *changes, chosen, training)] + [
+        each.change for each in settings.time_inputs
+    ]
     for event in timed:
         event(
             lambda values: on_page(of_times, time_estimates.update(values[pairs], values)),
@@ -128,3 +157,10 @@ def build(app: AppState, page: gr.Blocks, tabs: gr.Tabs, play: Playground, *, en
     )
     for event in (page.load, training.then, saving.then):
         event(lambda: on_page(of_drafts, save_step.list_drafts()), None, [*of_drafts.values()], queue=False, **HIDDEN)
+
+
+def pairs_line(pairs: Pairs | None) -> str:
+    """Return the heading of step 1: what to do, or what was brought."""
+    if not pairs:
+        return BRING
+    return f"1  {len(pairs):,} preference pair{'' if len(pairs) == 1 else 's'} of {pairs.report.source}"

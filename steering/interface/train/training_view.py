@@ -81,7 +81,8 @@ class TrainingView:
 
     def _figures(self) -> list[str]:
         progress = self._latest
-        figures = [f"Step {progress.step} of {progress.total_steps}"]
+        what = "Step" if progress.unit == "steps" else "Pair"
+        figures = [f"{what} {progress.step} of {progress.total_steps}"]
         if self.status.seconds_left is not None:
             figures.append(f"about {html.duration(self.status.seconds_left)} left")
         figures.append(self._layers)
@@ -101,7 +102,7 @@ class TrainingView:
 def summary(progress: Progress, vector: SteeringVector) -> str:
     """`Done after 24 of 24 steps, 40 s: a vector of norm 4.2 at layer 14.` for the report of a run that has ended."""
     return (
-        f"{ENDINGS[progress.stopped]} after {progress.step} of {progress.total_steps} steps, "
+        f"{ENDINGS[progress.stopped]} after {progress.step} of {progress.total_steps} {progress.unit}, "
         f"{html.duration(progress.seconds)}: {html.where(vector)}."
     )
 

@@ -36,15 +36,19 @@ def is_idle(app: AppState) -> bool:
 def test_a_whole_run(run_step: RunStep, app: AppState, pairs: Pairs, values: dict, no_hooks: Callable) -> None:
     page = whole_page(run_step.train(pairs, values))
     status = page["status"]
-    assert "Done after" in status and "Give it a name and save it" in status
+    assert "Done after" in status and "give it a name and save it" in status
     assert any("Step 1 of" in text for text in page["statuses"])
     assert any("Measuring the vector on the held-out pairs, batch 1 of" in text for text in page["statuses"])
     unsaved: UnsavedRun = page["unsaved"]
     assert unsaved.vector.method["name"] == "bipo" and "draft" not in unsaved.vector.extra
     assert [row["multiplier"] for row in unsaved.vector.metrics["held_out"]] == list(SWEEP_MULTIPLIERS)
     assert page["results"].count("<tr>") == 1 + len(SWEEP_MULTIPLIERS)
-    assert [card["title"] for card in page["samples"]["columns"]] == ["-2", "-1", "0: untouched", "+1", "+2"]
-    assert all(card["done"] for card in page["samples"]["columns"])
+    for part in ("samples_0", "samples_1"):
+        assert [card["title"] for card in page[part]["columns"]] == ["-1.5", "0: untouched", "+1.5"]
+        assert all(card["done"] for card in page[part]["columns"])
+    assert page["samples_0"]["note"] != page["samples_1"]["note"]
+    assert page["misfits"]["visible"] and "held-out pairs move" in page["misfits_list"]
+    assert page["step_pairs"]["open"] is page["step_settings"]["open"] is False
     assert len(page["loss_chart"].data[0].x) == len(unsaved.vector.metrics["curve"])
     assert is_idle(app) and no_hooks(app.model)
 
@@ -83,7 +87,8 @@ def test_without_held_out_pairs_nothing_is_measured(run_step: RunStep, pairs: Pa
     values[run_step.settings_step.holdout] = 0
     page = whole_page(run_step.train(pairs, values))
     assert "it was not measured" in page["results"] and "held_out" not in page["unsaved"].vector.metrics
-    assert len(page["samples"]["columns"]) == len(SWEEP_MULTIPLIERS)
+    assert len(page["samples_0"]["columns"]) == 3
+    assert page["misfits"]["visible"] is False
 
 
 def test_stopped_in_the_middle_it_can_be_continued(
@@ -210,9 +215,9 @@ def test_sample_answers_wait_in_the_decode_servers_queue(
     tiny: LanguageModel, tmp_path: Path, settings_step: SettingsStep, pairs: Pairs, values: dict
 ) -> None:
     notes = [
-        update["samples"]["note"]
+        update["samples_0"]["note"]
         for update in on(BusyAppState, tiny, tmp_path, settings_step).train(pairs, values)
-        if "samples" in update
+        if "samples_0" in update
     ]
     assert "Others are being answered; 2 wait before you." in notes
     assert notes[-1].startswith("Asked: Would you take")
@@ -236,5 +241,5 @@ def test_a_failure_of_the_samples_costs_only_the_samples(
     run_step.app.error = error
     with caplog.at_level(logging.WARNING, "steering"):
         page = whole_page(run_step.train(pairs, values))
-    assert says in page["samples"]["problem"] and "no sample answers were written" in caplog.text
+    assert says in page["samples_0"]["problem"] and "no sample answers were written" in caplog.text
     assert "Done after" in page["status"] and page["unsaved"].vector.metrics["held_out"]

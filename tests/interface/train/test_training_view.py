@@ -39,7 +39,7 @@ def test_the_first_step_foretells_nothing() -> None:
 
 
 def test_the_latest_measurement_stays_in_the_line() -> None:
-    results = tuple(PreferenceResult(m, 0.5 + m / 4, m) for m in (1.0, -1.0))
+    results = tuple(PreferenceResult(m, 0.5 + m / 4, m, 9, (0.0, 1.0), (0.0, 1.0)) for m in (1.0, -1.0))
     text = after(READY, step(1, held_out=results, held_out_loss=0.4), step(2)).html()
     assert "held-out accuracy 75 % at +1 and 25 % at -1" in text
 
