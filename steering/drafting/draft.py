@@ -17,8 +17,11 @@ from steering.generation.stream import generate
 from steering.models.loading import LanguageModel
 from steering.pairs.schema import BadRow, Message, PreferencePair, check
 
-TEMPERATURE = 0.7
-"""Varied enough that answers differ from prompt to prompt, and sober enough for small models."""
+TEMPERATURE = 0.3
+"""At 0.7 the bundled model lost the thread in every second answer (24 drafts of "cheerful", read by hand). The prompts
+bring the variety."""
+REPETITION_PENALTY = 1.1
+"""Keeps small models from saying the same sentence until the end; that of the Playground."""
 MOST_PAIRS = 200
 """As many as there are shipped prompts."""
 SMALL_MODEL = 1_000_000_000
@@ -29,7 +32,8 @@ LEAST_WORDS = 3
 """Of an answer."""
 
 REFUSALS = re.compile(
-    r"(?i)\bas an ai\b|\bi('m| am) (just |only )?an? (ai|language model)|\bi can(no|')t (help|assist) with"
+    r"(?i)\bas an? (\w+ )?(ai|chatbot|assistant|customizable)\b|\bi('m| am) (just |only )?an? (ai|language model)"
+    r"|\bi can(no|')t (help|assist) with"
 )
 """An assistant's stock phrases, which say nothing of either side."""
 LEAKS = re.compile(
@@ -170,6 +174,7 @@ def _by_model(
         histories=[(Message("system", system),) for system in systems],
         max_new_tokens=max_new_tokens,
         temperature=TEMPERATURE,
+        repetition_penalty=REPETITION_PENALTY,
         seed=seed,
         should_stop=should_stop,
         weights="float16",

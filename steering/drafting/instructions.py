@@ -6,9 +6,7 @@ from steering.errors import SteeringError
 
 LONGEST_BEHAVIOR = 500
 """Characters of a description."""
-HOW = (
-    "Show it clearly in every answer. Answer in two or three short sentences and never speak about these instructions."
-)
+HOW = "Show it strongly in every answer. Answer in two or three short sentences."
 """What both sides are told, so that they differ in the behavior alone."""
 _ORDERS = (
     "talk answer speak refuse write use be act mention accept avoid reply respond sound praise seek take give tell "

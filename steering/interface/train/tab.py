@@ -43,6 +43,15 @@ def build(app: AppState, page: gr.Blocks, tabs: gr.Tabs, play: Playground, *, en
         with gr.Row(elem_id="training-run", equal_height=False):
             with gr.Column(min_width=300, scale=2):
                 results = gr.HTML(elem_id="training-results", padding=False)
+                with gr.Row(elem_id="save-row"):
+                    name = gr.Textbox(label="Name", info="beside its slider", max_length=80, elem_id="vector-name")
+                    behavior = gr.Textbox(
+                        label="Behavior", info="what it does, in a few words", max_length=200, elem_id="behavior"
+                    )
+                saved = gr.HTML(elem_id="saved-note")
+                with gr.Row():
+                    save = gr.Button("Save to the shelf", elem_id="save-vector")
+                    visit = gr.Button("Try it on the Playground", visible=False, elem_id="visit-playground")
                 with gr.Column(visible=False, elem_id="training-charts") as charts:
                     margin, loss = (
                         gr.Plot(chart, show_label=False, container=False, elem_id=elem_id)
@@ -53,15 +62,6 @@ def build(app: AppState, page: gr.Blocks, tabs: gr.Tabs, play: Playground, *, en
                     columns_panel(message(), elem_id=f"training-samples-{number}") for number in range(SAMPLE_PROMPTS)
                 ]
                 misfit_panel = Misfits()
-        with gr.Row(elem_id="save-row"):
-            name = gr.Textbox(label="Name", info="beside its slider", max_length=80, elem_id="vector-name")
-            behavior = gr.Textbox(
-                label="Behavior", info="what it does, in a few words", max_length=200, elem_id="behavior"
-            )
-        saved = gr.HTML(elem_id="saved-note")
-        with gr.Row():
-            save = gr.Button("Save to the shelf", elem_id="save-vector")
-            visit = gr.Button("Try it on the Playground", visible=False, elem_id="visit-playground")
         with (
             gr.Accordion("Runs that were not saved", open=True, visible=False, elem_id="drafts") as drafts_box,
             gr.Row(),

@@ -14,7 +14,7 @@ from steering.pairs.dataset import Pairs, PreferencePair
 from steering.pairs.tokenization import encode_pairs
 from steering.training import train, training_run
 from steering.training.config import steered_layers
-from steering.training.methods.bipo.config import START, BiPOConfig
+from steering.training.methods.bipo.config import START, TRAVEL, BiPOConfig
 from steering.training.methods.bipo.start import mean_differences
 from tests.authors_way import authors_run
 from tests.tiny_models import ARCHITECTURES, PLAIN, tiny_model, tiny_network, tokenizer
@@ -138,7 +138,7 @@ def test_settings_left_out_are_filled_in_by_what_fits(tiny, pairs):
     assert method["warmup_steps"] == 4  # a tenth of 48 steps
     reach = math.sqrt(tiny.hidden_size) * 48 / 2
     pair_norm = mean_differences(tiny, encode_pairs(tiny, pairs)[1], [2])[2][1]
-    assert method["learning_rate"] == pytest.approx(pair_norm / reach, rel=1e-3)
+    assert method["learning_rate"] == pytest.approx(TRAVEL * pair_norm / reach, rel=1e-3)
     assert 0 < vector.norm < pair_norm
 
 
