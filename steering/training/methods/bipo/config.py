@@ -10,12 +10,12 @@ from steering.training.config import RUN_GROUP, SWEEP, WHERE_GROUP, MethodConfig
 
 __all__ = ["CURVE_PAIRS", "SWEEP", "BiPOConfig", "one_or_all"]
 
-TRAVEL = 0.9
+TRAVEL = 0.7
 """Default learning rate: steps all in one direction would carry the vector this many times as far as the two answers of
 a pair lie apart at its layer (mean norm of the difference of their activations). A share of the residual norm would not
 carry over: in Gemma-3-270m that norm is four times as large beside the differences as in the other models tried. The
 value, with `START`, is where the written answers turn and stay fluent: see docs/default-effort.md."""
-START = 0.35
+START = 0.3
 """Norm of the mean difference that a run may start from, in the same unit."""
 START_PAIRS = 64
 """Pairs that the mean difference and its unit are measured on at most; seconds on the bundled model."""
