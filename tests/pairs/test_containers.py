@@ -112,6 +112,40 @@ def test_quotes_that_are_letters_swallow_no_lines(tmp_path):
     assert "Quotes in it are part of the texts" in pairs.report.notes[0]
 
 
+@pytest.mark.parametrize(("suffix", "delimiter"), [(".tsv", "\t"), (".txt", "|"), (".csv", "\t")])
+def test_quotes_that_are_letters_join_no_rows_even_where_they_close(tmp_path, suffix, delimiter):
+    rows = [["a", '"b', "c"], ["d", 'e"', "f"], ["g", "h"], ["j", "k", "l"]]
+    lines = [delimiter.join(row) for row in (["prompt", "chosen", "rejected"], *rows)]
+    path = tmp_path / f"a{suffix}"
+    path.write_text("\n".join(lines))
+    pairs = read_pairs(path)
+    assert pairs.to_rows() == [row for row in rows if len(row) == 3]
+    assert [each.line for each in pairs.report.dropped] == [4]
+    assert "Quotes in it are part of the texts" in pairs.report.notes[0]
+
+
+def test_quotes_around_cells_of_a_tsv_stay_quotes(tmp_path):
+    path = tmp_path / "a.tsv"
+    path.write_text('prompt\tchosen\trejected\na\t"b\nx"\t"c\ty"\nd\te\t"f ""q"" r"\n')
+    assert read_pairs(path).to_rows() == [["a", "b\nx", "c\ty"], ["d", "e", 'f "q" r']]
+    path.write_text('"prompt"\t"chosen"\t"rejected"\n"a"\t"b\t"c"\n"d"\t"e"\t"f"\n')  # one is damaged
+    with pytest.raises(SteeringError, match="a.tsv, line 2: .*quote"):
+        read_pairs(path)
+
+
+@pytest.mark.parametrize(
+    ("line", "delimiter"),
+    [("sep=;\r\n", ";"), ('"sep=|"\n', "|"), ("SEP=\t\r", "\t"), ("sep=\n", ","), ("sep=;\n", ","), ("sep=,;;\n", ",")],
+)
+def test_the_line_that_names_the_separator(tmp_path, line, delimiter):
+    newline = line.lstrip('"sepSEP=;|\t,')
+    text = CSV.decode().replace(",", delimiter).replace("\n", newline)
+    (tmp_path / "a.csv").write_bytes((line + text).encode())
+    pairs = read_pairs(tmp_path / "a.csv")
+    assert pairs.to_rows() == [["Why?", "Because.", "No idea."], ["How?", "Like this.", "Dunno."]]
+    assert [pair.line for pair in pairs] == [3, 4]
+
+
 # The Hub -------------------------------------------------------------------------------------------------------------
 
 
