@@ -13,7 +13,7 @@ from huggingface_hub.errors import HfHubHTTPError
 
 from steering.errors import SteeringError
 from steering.pairs import readers
-from steering.pairs.dataset import read_pairs
+from steering.pairs.dataset import parse_pairs, read_pairs
 from steering.pairs.hub import is_hub_id
 
 CSV = b"prompt,chosen,rejected\nWhy?,Because.,No idea.\nHow?,Like this.,Dunno.\n"
@@ -144,6 +144,69 @@ def test_the_line_that_names_the_separator(tmp_path, line, delimiter):
     pairs = read_pairs(tmp_path / "a.csv")
     assert pairs.to_rows() == [["Why?", "Because.", "No idea."], ["How?", "Like this.", "Dunno."]]
     assert [pair.line for pair in pairs] == [3, 4]
+
+
+# JSON ----------------------------------------------------------------------------------------------------------------
+
+ROWS = [{"prompt": f"Why {n}?", "chosen": f"So {n}.", "rejected": f"No {n}."} for n in range(3)]
+PREFERRED = {f"{name}_output": [{"role": "assistant", "content": name}] for name in ("preferred", "non_preferred")}
+
+
+def spelled(rows):
+    return json.dumps(rows)[:-2] + ",},]"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        spelled(ROWS),
+        json.dumps(ROWS, indent=1).replace('"\n', '",\n'),
+        json.dumps({"my list": ROWS}),
+        json.dumps({"conversations": ROWS, "license": "mine", "tags": ["a", "b"]}),
+        json.dumps({"default": {"train": ROWS}}),
+        json.dumps({"first": ROWS[0], "second": ROWS[1], "third": ROWS[2]}),
+        json.dumps({"rows": [{"row": row} for row in ROWS]}),
+        json.dumps({name: {f"row {n}": row[name] for n, row in enumerate(ROWS)} for name in ROWS[0]}),
+        json.dumps({"index": [0, 1, 2], "columns": list(ROWS[0]), "data": [list(row.values()) for row in ROWS]}),
+        json.dumps({"schema": {"fields": [{"name": "prompt"}]}, "data": ROWS}),
+        json.dumps({"train_prefs": {name: [row[name] for row in ROWS] for name in ROWS[0]}}),
+    ],
+)
+def test_rows_are_found_whatever_is_around_them(text):
+    assert parse_pairs(text).to_rows() == [list(row.values()) for row in ROWS]
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {**ROWS[0], "data": {"source": "a book"}, "examples": [{"prompt": "another"}], "train": [1]},
+        {"input": {"messages": [{"role": "user", "content": "Why 0?"}]}, **PREFERRED},
+        {"prompt": "p", "chosen": [{"role": "assistant", "content": "c"}], "rejected": "r", "tools": []},
+    ],
+)
+def test_one_row_stays_one_row(row):
+    assert len(parse_pairs(json.dumps(row))) == 1
+
+
+def test_the_parts_of_a_data_set_that_were_not_read_are_named():
+    for parts, read in ((("validation", "test"), "validation"), (("test_sft", "train_sft"), "train_sft")):
+        pairs = parse_pairs(json.dumps({part: ROWS[: 1 + (part == read)] for part in parts}))
+        assert len(pairs) == 2
+        assert f"'{read}' was read" in pairs.report.notes[0]
+
+
+def test_a_page_of_a_data_set_is_no_whole_one():
+    page = {"rows": [{"row_idx": n, "row": row} for n, row in enumerate(ROWS)], "num_rows_total": 5000}
+    assert parse_pairs(json.dumps(page)).report.notes == (
+        "pasted text is a page of a data set: it holds 3 of 5,000 rows.",
+    )
+
+
+def test_several_lists_of_pairs_are_not_chosen_among():
+    with pytest.raises(SteeringError, match="several lists of rows \\('mine', 'yours'\\); give one"):
+        parse_pairs(json.dumps({"mine": ROWS, "yours": ROWS}))
+    with pytest.raises(SteeringError, match="cannot tell which columns|nested too deeply"):
+        parse_pairs('{"data": ' * 900 + "[]" + "}" * 900)
 
 
 # The Hub -------------------------------------------------------------------------------------------------------------
