@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import httpx
 import huggingface_hub
+import pyarrow as pa
 import pytest
 from huggingface_hub.errors import HfHubHTTPError
 
@@ -17,6 +18,8 @@ from steering.pairs.dataset import parse_pairs, read_pairs
 from steering.pairs.hub import is_hub_id
 
 CSV = b"prompt,chosen,rejected\nWhy?,Because.,No idea.\nHow?,Like this.,Dunno.\n"
+
+ROWS = [{"prompt": f"Why {n}?", "chosen": f"So {n}.", "rejected": f"No {n}."} for n in range(3)]
 
 
 def zipped(files, **options):
@@ -85,11 +88,69 @@ def test_a_folder_is_read_file_by_file(tmp_path):
     pairs = read_pairs(folder)
     assert [pair.prompt for pair in pairs] == ["Why?", "How?", "Who?"]
     assert (pairs.report.read, pairs.report.kept) == (4, 3)
-    assert pairs.report.notes == ("a.csv: 3 rows, 2 pairs kept.", "b.jsonl: 1 row, 1 pair kept.")
+    assert pairs.report.notes == (
+        "a.csv: 2 pairs kept, 1 row dropped.",
+        "b.jsonl: 1 pair kept, 0 rows dropped.",
+    )
     assert pairs.report.dropped[0].reason.endswith("[a.csv]")
     with pytest.raises(SteeringError, match="holds no file of pairs"):
         (tmp_path / "empty").mkdir()
         read_pairs(tmp_path / "empty")
+
+
+def numbered(first, last):
+    return "\n".join(json.dumps({"prompt": f"{n}?", "chosen": "yes", "rejected": "no"}) for n in range(first, last))
+
+
+def test_a_folder_as_it_is_downloaded(tmp_path):
+    folder = tmp_path / "set"
+    (folder / "data").mkdir(parents=True)
+    (folder / ".cache").mkdir()
+    for name, text in {
+        "README.md": "# set",
+        "LICENSE.txt": "free",
+        "dataset_infos.json": "{}",
+        ".cache/x.json": "{}",
+        "data/train-00000-of-00002.jsonl": numbered(0, 30),
+        "data/train-00001-of-00002.jsonl": numbered(30, 40),
+        "data/test-00000-of-00001.jsonl": numbered(90, 99),
+    }.items():
+        (folder / name).write_text(text)
+    pairs = read_pairs(folder)
+    assert [pair.prompt for pair in pairs] == [f"{n}?" for n in range(40)]
+    assert pairs.report.notes[-1] == "set: files for testing were not read ('data/test-00000-of-00001.jsonl')."
+    pairs = read_pairs(folder, max_pairs=35)
+    assert len(pairs) == 35 and "set has more than 35 rows; the first 35 were read." in pairs.report.notes
+    pairs = read_pairs(folder, max_pairs=20, draw_seed=1)
+    drawn = [int(pair.prompt[:-1]) for pair in pairs]
+    assert len(drawn) == 20 and drawn == sorted(drawn) and 0 < sum(n >= 30 for n in drawn) < 10
+    assert "20 of the 40 rows of set were drawn at random." in pairs.report.notes
+    assert drawn == [int(pair.prompt[:-1]) for pair in read_pairs(folder, max_pairs=20, draw_seed=1)]
+    assert pairs.report.notes[0].startswith("data/train-00000-of-00002.jsonl: ")
+
+
+def test_what_lies_beside_the_data_in_an_archive_is_no_data(tmp_path):
+    (tmp_path / "a.zip").write_bytes(zipped({"README.txt": b"pairs", "x/LICENSE.txt": b"free", "x/pairs.csv": CSV}))
+    assert len(read_pairs(tmp_path / "a.zip")) == 2
+
+
+@pytest.mark.parametrize("data", [CSV, json.dumps(ROWS[:2]).encode(), numbered(0, 2).encode()])
+@pytest.mark.parametrize("suffix", [".csv", ".tsv", ".json", ".jsonl", ".txt"])
+def test_a_suffix_that_lies_is_not_believed(tmp_path, data, suffix):
+    for packed in (data, gzip.compress(data), zipped({f"pairs{suffix}": data})):
+        (tmp_path / f"a{suffix}").write_bytes(packed)
+        assert len(read_pairs(tmp_path / f"a{suffix}")) == 2
+
+
+def test_zstandard(tmp_path):
+    out = pa.BufferOutputStream()
+    with pa.CompressedOutputStream(out, "zstd") as stream:
+        stream.write(CSV)
+    (tmp_path / "a.csv.zst").write_bytes(out.getvalue())
+    assert len(read_pairs(tmp_path / "a.csv.zst")) == 2
+    (tmp_path / "a.csv.zst").write_bytes(out.getvalue().to_pybytes()[:-9])
+    with pytest.raises(SteeringError, match="damaged"):
+        read_pairs(tmp_path / "a.csv.zst")
 
 
 def test_encodings_are_told(tmp_path):
@@ -148,7 +209,6 @@ def test_the_line_that_names_the_separator(tmp_path, line, delimiter):
 
 # JSON ----------------------------------------------------------------------------------------------------------------
 
-ROWS = [{"prompt": f"Why {n}?", "chosen": f"So {n}.", "rejected": f"No {n}."} for n in range(3)]
 PREFERRED = {f"{name}_output": [{"role": "assistant", "content": name}] for name in ("preferred", "non_preferred")}
 
 

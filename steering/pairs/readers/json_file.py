@@ -10,7 +10,7 @@ from typing import Any
 from steering.errors import SteeringError
 from steering.pairs.layout import Layout, find_layout
 from steering.pairs.messages import is_message
-from steering.pairs.readers.table import PairFile, RawTable
+from steering.pairs.readers.table import PairFile, RawTable, split_rank
 from steering.pairs.schema import Record, quoted_list, type_in_words
 
 MAX_JSON_VALUES = 5_000_000
@@ -18,8 +18,6 @@ MAX_JSON_VALUES = 5_000_000
 
 ROW_LISTS = ("data", "rows", "examples", "instances", "records", "items", "samples", "pairs", "dataset")
 """Keys under which an object keeps its list of rows, in the order in which they are looked for."""
-SPLITS = ("train", "validation", "valid", "val", "dev", "test", "eval")
-"""Parts of a data set, of which the first one that is there is read; `train_prefs` is a part for training, too."""
 MOST_WRAPPINGS = 8
 """Objects around the rows, one inside the other."""
 TRAILING_COMMA = re.compile(r'("(?:[^"\\]|\\.)*+(?:"|\Z))|,(?=\s*+[\]}])', re.DOTALL)
@@ -127,7 +125,7 @@ def _rows_in(value: Any, file: PairFile, depth: int = 0) -> list[Any]:
 def _key_of_rows(value: dict[str, Any], file: PairFile) -> str | None:
     """Find the key that holds the rows of an object that is no row and no set of columns itself."""
     inside = {key: each for key, each in value.items() if isinstance(each, dict | list) and each}
-    parts = {key: number for key in inside if (number := _split(key)) is not None}
+    parts = {key: number for key in inside if (number := split_rank(key)) is not None}
     if parts:
         key = min(parts, key=lambda key: parts[key])
         if others := [other for other in parts if other != key]:
@@ -145,12 +143,6 @@ def _key_of_rows(value: dict[str, Any], file: PairFile) -> str | None:
             f"{file.name}: the JSON holds several lists of rows ({quoted_list(lists)}); give one list of pairs."
         )
     return next(iter(named or lists or (holders if len(holders) == len(value) == 1 else [])), None)
-
-
-def _split(key: str) -> int | None:
-    """Return the rank of a part of a data set by its key, such as `train` or `test_prefs`."""
-    words = re.split(r"[_\-.]", key.casefold())
-    return next((rank for rank, split in enumerate(SPLITS) if words[0] == split), None)
 
 
 def _is_row(value: Any) -> bool:
