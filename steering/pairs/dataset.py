@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Self, overload
 
 from steering.errors import SteeringError
-from steering.pairs.hub import download, is_hub_id
+from steering.pairs.hub import download, hub_name, is_hub_id
 from steering.pairs.readers import MAX_BYTES, MAX_ROWS, FolderRows, RawTable, open_table, pasted_table
 from steering.pairs.readers.table import PairFile, at_most
 from steering.pairs.report import Dropped, PairsReport, counted, nothing_left
@@ -192,13 +192,15 @@ def read_pairs(
     most = _limit(max_pairs)
     # To draw from a file, all of it has to be looked at.
     reach = most if draw_seed is None else 10**9
-    path, name = Path(source), Path(source).name
+    path, name, note = Path(source), Path(source).name, ""
     if is_hub_id(source):
-        path = download(str(source))
-        name = str(source).removeprefix("hf://")
+        file = download(str(source))
+        path, name, note = file.path, hub_name(str(source)), file.note
     if path.is_dir():
         return _from_folder(path, columns or {}, most, draw_seed)
-    return _from_table(name, open_table(path, columns or {}, reach), most, draw_seed)
+    table = open_table(path, columns or {}, reach)
+    table.notes.extend([note] if note else [])
+    return _from_table(name, table, most, draw_seed)
 
 
 def parse_pairs(

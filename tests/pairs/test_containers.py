@@ -10,7 +10,7 @@ import httpx
 import huggingface_hub
 import pyarrow as pa
 import pytest
-from huggingface_hub.errors import HfHubHTTPError
+from huggingface_hub.errors import HfHubHTTPError, RevisionNotFoundError
 
 from steering.errors import SteeringError
 from steering.pairs import readers
@@ -274,7 +274,14 @@ def test_several_lists_of_pairs_are_not_chosen_among():
 
 @pytest.mark.parametrize(
     ("source", "is_id"),
-    [("hf://a/b", True), ("someone/pairs", True), ("folder/pairs.csv", False), ("a/b/c", False), ("./a/b", False)],
+    [
+        ("hf://a/b", True),
+        ("someone/pairs", True),
+        ("folder/pairs.csv", False),
+        ("a/b/c", False),
+        ("./a/b", False),
+        ("https://huggingface.co/datasets/a/b", True),
+    ],
 )
 def test_what_counts_as_a_data_set(source, is_id):
     assert is_hub_id(source) == is_id
@@ -286,13 +293,17 @@ class Hub:
     def __init__(self, files, folder):
         self.files, self.folder, self.downloads = files, folder, []
 
-    def list_repo_tree(self, name, *, repo_type, revision, recursive):
-        assert (name, repo_type, recursive) == ("someone/pairs", "dataset", True)
-        return [
-            SimpleNamespace(path=path, size=len(data) if isinstance(data, bytes) else data)
+    def dataset_info(self, name, *, revision, files_metadata, timeout):
+        assert (name, files_metadata) == ("someone/pairs", True)
+        if revision and not any(branch == revision for branch, _ in self.files):
+            request = httpx.Request("GET", "http://x")
+            raise RevisionNotFoundError("?", response=httpx.Response(404, request=request))
+        siblings = [
+            SimpleNamespace(rfilename=path, size=len(data) if isinstance(data, bytes) else data)
             for (branch, path), data in self.files.items()
             if branch == revision
         ]
+        return SimpleNamespace(siblings=siblings)
 
     def download(self, name, file, *, repo_type, revision):
         self.downloads.append((file, revision))
@@ -314,12 +325,46 @@ def hub(monkeypatch, tmp_path):
 
 def test_the_training_part_of_a_data_set_is_read(hub):
     stand_in = hub({(None, "README.md"): b"", (None, "test.csv"): CSV * 9, (None, "data/train.csv"): CSV})
-    assert len(read_pairs("someone/pairs")) == 2
+    pairs = read_pairs("someone/pairs")
+    assert len(pairs) == 2 and pairs.report.source == "someone/pairs"
+    assert pairs.report.notes == (
+        "Of the data set someone/pairs, data/train.csv was read; name another file as hf://someone/pairs/FILE "
+        "('test.csv').",
+    )
     assert stand_in.downloads == [("data/train.csv", None)]
     read_pairs("hf://someone/pairs/test.csv")
     assert stand_in.downloads[-1] == ("test.csv", None)
     with pytest.raises(SteeringError, match="someone/pairs: there is no file 'x.csv'; choose among 'test.csv'"):
         read_pairs("hf://someone/pairs/x.csv")
+
+
+@pytest.mark.parametrize(
+    ("files", "chosen"),
+    [
+        (["data/train_gen-0.csv", "data/train_prefs-0.csv", "data/test_prefs-0.csv"], "data/train_prefs-0.csv"),
+        (["base/train.csv.gz", "online/train.csv.gz", "base/test.csv.gz"], "base/train.csv.gz"),
+        (["all.csv", "test.csv", "dataset_infos.json", "README.txt"], "all.csv"),
+        (["test.csv", "validation.csv"], "validation.csv"),
+        (["pairs.zip"], "pairs.zip"),
+    ],
+)
+def test_which_file_of_a_data_set_is_read(hub, files, chosen):
+    packed = {".gz": gzip.compress(CSV), ".zip": zipped({"a.csv": CSV})}
+    stand_in = hub({(None, file): packed.get(file[file.rindex(".") :], CSV) for file in files})
+    assert len(read_pairs("someone/pairs")) == 2
+    assert stand_in.downloads == [(chosen, None)]
+
+
+@pytest.mark.parametrize("path", ["", "/", "/viewer/default/train", "/blob/main/a.csv", "/tree/main"])
+def test_the_address_of_a_page(hub, path):
+    hub({(None, "a.csv"): CSV})
+    assert len(read_pairs(f"https://huggingface.co/datasets/someone/pairs{path}")) == 2
+
+
+def test_a_data_set_of_other_files_is_no_missing_one(hub):
+    hub({(None, "a.png"): b""})
+    with pytest.raises(SteeringError, match="someone/pairs: the data set has no file that can be read"):
+        read_pairs("someone/pairs")
 
 
 def test_a_data_set_without_readable_files_is_read_as_the_hubs_parquet(hub):
@@ -354,6 +399,6 @@ def test_a_hub_that_fails_says_so_in_one_sentence(hub, failure, message):
     def fail(*_, **__):
         raise failure
 
-    hub({}).list_repo_tree = fail
+    hub({}).dataset_info = fail
     with pytest.raises(SteeringError, match=f"^someone/pairs: .*{message}"):
         read_pairs("someone/pairs")
