@@ -334,7 +334,7 @@ def test_the_training_part_of_a_data_set_is_read(hub):
     assert stand_in.downloads == [("data/train.csv", None)]
     read_pairs("hf://someone/pairs/test.csv")
     assert stand_in.downloads[-1] == ("test.csv", None)
-    with pytest.raises(SteeringError, match="someone/pairs: there is no file 'x.csv'; choose among 'test.csv'"):
+    with pytest.raises(SteeringError, match="no file 'x.csv'; choose among 'data/train.csv', 'test.csv'"):
         read_pairs("hf://someone/pairs/x.csv")
 
 
