@@ -113,6 +113,8 @@ def _rows_in(value: Any, file: PairFile, depth: int = 0) -> list[Any]:
         )
     if {"columns", "data"} <= value.keys() and isinstance(value["columns"], list):  # pandas, orient="split"
         return [_zipped(value["columns"], cells) for cells in value["data"] if isinstance(value["data"], list)]
+    if _is_wrapped(value):
+        return [value]
     key = None if depth == MOST_WRAPPINGS or _known(value, file) else _key_of_rows(value, file)
     if key is None:
         return _columns(value, file)
@@ -218,9 +220,13 @@ def _table(file: PairFile, rows: list[Record], unit: str) -> RawTable:
     return RawTable(Layout(), iter(rows), unit, file.notes)
 
 
+def _is_wrapped(row: Mapping[str, Any]) -> bool:
+    return isinstance(row.get("row"), dict) and row.keys() <= WRAPPED_ROW
+
+
 def _unwrapped(row: Mapping[str, Any] | str) -> Mapping[str, Any] | str:
     """Take a row of the Hub's dataset viewer out of its wrapping."""
-    if isinstance(row, str) or not (isinstance(row.get("row"), dict) and row.keys() <= WRAPPED_ROW):
+    if isinstance(row, str) or not _is_wrapped(row):
         return row
     if cut := row.get("truncated_cells"):
         return f"the dataset viewer cut off some of its cells ({quoted_list([str(each) for each in cut])})"
