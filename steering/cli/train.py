@@ -193,6 +193,7 @@ def _train(
 ) -> dict[str, Any]:
     """Train, measure and save one vector, showing how it goes; return what JSON says of it."""
     from steering.cli.method_options import chosen_config
+    from steering.pairs.lint import lint
     from steering.paths import data_dir
     from steering.training.config import one_or_all
     from steering.training.pipeline import default_checkpoint, run
@@ -225,7 +226,8 @@ def _train(
                 continue
             words = notes.of(progress.note)
             if number == 0:
-                words = "\n".join(filter(None, [*task.pairs.report.sentences(), words]))
+                found = [f"{finding.severity}: {finding.text}" for finding in lint(task.pairs, model)]
+                words = "\n".join(filter(None, [*task.pairs.report.sentences(), *found, words]))
             if words and not silent:
                 say(words)
             tracking.hear(progress)

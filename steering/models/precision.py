@@ -3,7 +3,6 @@
 Whatever the form, the vector and its optimiser stay float32; the weights only have to pass gradients through.
 """
 
-import logging
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -92,7 +91,6 @@ def _bitsandbytes(quantization: str, dtype: torch.dtype | str, gguf: bool) -> Bi
         raise SteeringError(f"There is no quantization {quantization!r}; choose one of: {', '.join(QUANTIZATIONS)}.")
     if gguf:
         raise SteeringError("A GGUF file brings its own quantization; leave quantization out.")
-    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it would warn at every multiplication
     try:
         import bitsandbytes  # noqa: F401 - transformers' own message for its absence is three lines long
     except ImportError as error:

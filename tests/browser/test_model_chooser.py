@@ -6,8 +6,10 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
+from steering.models.loading import LanguageModel
 from steering.vectors.library import Library
 from tests.browser.playground import FINISHED, open_page
+from tests.lora_adapter import make_adapter
 from tests.serving import served
 from tests.tiny_models import tiny_model
 
@@ -87,6 +89,28 @@ def test_the_chooser_works_with_the_keyboard_on_a_narrow_page(
     page.keyboard.press("Enter")
     expect(page.locator("#model-status")).to_contain_text("tiny-base is in use")
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
+
+
+def test_an_adapter_of_the_bundled_model_gives_other_answers(
+    bundled: LanguageModel, tmp_path: Path, page: Page
+) -> None:
+    adapter = make_adapter(tmp_path / "my-adapter", bundled.network, "HuggingFaceTB/SmolLM2-135M-Instruct")
+    with served(bundled, Library(own=tmp_path / "shelf"), can_choose=True) as url:
+        open_page(page, url, "?v=&p=Why+is+the+sky+blue%3F&tokens=12")
+        answer = page.locator("#columns .reply").first
+        page.locator("#generate").click()
+        page.wait_for_function(FINISHED)
+        before = answer.inner_text()
+        write_source(page, adapter)
+        page.locator("#check-model").click()
+        expect(page.locator("#model-status")).to_contain_text("LoRA adapter")
+        page.locator("#load-model").click()
+        expect(page.locator("#model-status")).to_contain_text("my-adapter is in use", timeout=120_000)
+        page.locator("#generate").click()
+        page.wait_for_function("text => document.querySelector('#columns .reply').innerText !== text", arg=before)
+        page.wait_for_function(FINISHED)
+        assert answer.inner_text() != before
+        page.goto("about:blank")
 
 
 def test_a_strangers_page_has_only_the_model_line(page: Page, small_address: str) -> None:

@@ -189,7 +189,7 @@ def test_the_whole_way_as_a_program(model_folder, pairs_file, tmp_path):
     output = tmp_path / "mine.safetensors"
     done = in_a_process("train", pairs_file, "--output", output, "--model", model_folder, "--epochs", 1, "--json")
     assert list(done.answer) == TRAIN_KEYS
-    assert done.err == "Read 10 rows of pairs.csv: 10 pairs kept, none dropped.\n"
+    assert done.err.startswith("Read 10 rows of pairs.csv: 10 pairs kept, none dropped.\nwarning: There are only ")
     columns = ["--column", "", "--column", f"{output}=2", "--max-new-tokens", 2]
     done = in_a_process("generate", "--prompt", "Hi", *columns, "--model", model_folder, "--json")
     assert len(done.answer["columns"]) == 2 and done.err == ""
