@@ -55,7 +55,7 @@ def test_an_answer_of_which_the_tokenizer_leaves_nothing_is_dropped_and_named():
 
 
 def test_nothing_left_is_an_error(tiny):
-    with pytest.raises(SteeringError, match="too long"):
+    with pytest.raises(SteeringError, match="longer than the 512 tokens"):
         encode_pairs(tiny, Pairs.of([PreferencePair("Q", "y" * 600, "n")]))
     with pytest.raises(SteeringError, match="no preference pairs"):
         encode_pairs(tiny, Pairs.of([]))
