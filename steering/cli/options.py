@@ -41,7 +41,20 @@ def add_columns(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--columns", metavar="MAP", help="column names or paths: prompt=A,chosen=B.0.text,rejected=C,system=D"
     )
-    parser.add_argument("--max-pairs", metavar="N", type=int, help="read the first N rows (default: the first 50,000)")
+    parser.add_argument(
+        "--max-pairs",
+        metavar="N",
+        type=_number_of_pairs,
+        help="read the first N rows (default, and most: 50,000)",
+    )
+
+
+def _number_of_pairs(text: str) -> int:
+    from steering.pairs.readers import MAX_ROWS
+
+    if not text.isdecimal() or not 1 <= int(text) <= MAX_ROWS:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of pairs from 1 to {MAX_ROWS:,}; give one")
+    return int(text)
 
 
 def column_map(text: str | None) -> dict[str, str] | None:

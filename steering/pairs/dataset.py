@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any, Self, overload
 
 from steering.errors import SteeringError
-from steering.pairs.hub import download, is_hub_id
-from steering.pairs.readers import MAX_BYTES, MAX_ROWS, RawTable, folder_tables, open_table, pasted_table
+from steering.pairs.hub import download, hub_name, is_hub_id
+from steering.pairs.readers import MAX_BYTES, MAX_ROWS, FolderRows, RawTable, open_table, pasted_table
 from steering.pairs.readers.table import PairFile, at_most
 from steering.pairs.report import Dropped, PairsReport, counted, nothing_left
 from steering.pairs.row_notes import RowNotes
@@ -192,13 +192,15 @@ def read_pairs(
     most = _limit(max_pairs)
     # To draw from a file, all of it has to be looked at.
     reach = most if draw_seed is None else 10**9
-    path, name = Path(source), Path(source).name
+    path, name, note = Path(source), Path(source).name, ""
     if is_hub_id(source):
-        path = download(str(source))
-        name = str(source).removeprefix("hf://")
+        file = download(str(source))
+        path, name, note = file.path, hub_name(str(source)), file.note
     if path.is_dir():
         return _from_folder(path, columns or {}, most, draw_seed)
-    return _from_table(name, open_table(path, columns or {}, reach), most, draw_seed)
+    table = open_table(path, columns or {}, reach)
+    table.notes.extend([note] if note else [])
+    return _from_table(name, table, most, draw_seed)
 
 
 def parse_pairs(
@@ -247,7 +249,7 @@ def _limit(max_pairs: int | None) -> int:
 
 def _from_table(source: str, table: RawTable, most: int, draw_seed: int | None) -> Pairs:
     counter = itertools.count()
-    records = _counted(at_most(table, most, draw_seed, source), counter)
+    records = _counted(at_most(table.records, most, draw_seed, source, table.notes), counter)
     layout = table.layout
     return Pairs.of_rows(
         source,
@@ -268,32 +270,10 @@ def _counted(records: Iterable[Record], counter: "itertools.count[int]") -> Iter
 
 def _from_folder(folder: Path, columns: Mapping[str, str], most: int, draw_seed: int | None) -> Pairs:
     """Read all files of a folder as one source, its rows counted through."""
-    rows: list[tuple[int, PreferencePair]] = []
-    notes: list[str] = []
-    dropped: list[Dropped] = []
-    left_out: list[str] = []
-    read = 0
-    used: dict[str, str] = {}
-    for name, table in folder_tables(folder, columns, most):
-        try:
-            pairs = _from_table(name, table, most, draw_seed)
-        except SteeringError as error:
-            raise SteeringError(f"{folder.name}: {error}") from error
-        report = pairs.report
-        notes += [f"{name}: {counted(report.read, 'row')}, {counted(report.kept, 'pair')} kept.", *report.notes]
-        rows += [(read + pair.line, replace(pair, line=read + pair.line)) for pair in pairs]
-        dropped += [Dropped(read + each.line, f"{each.reason} [{name}]") for each in report.dropped]
-        left_out += report.left_out
-        used = used or report.columns
-        read += max([each.line for each in (*pairs, *report.dropped)])
-    if len(rows) > most:
-        notes.append(f"{folder.name} has more than {most:,} pairs; the first {most:,} were read.")
-    total = len(rows) + len(dropped)
-    pairs = Pairs.of_rows(
-        folder.name, rows[:most], used, "row", lambda: notes, tuple(dict.fromkeys(left_out)), lambda: total
-    )
-    both = sorted((*pairs.report.dropped, *dropped), key=lambda one: one.line)
-    return replace(pairs, report=replace(pairs.report, dropped=tuple(both)))
+    inside, notes = FolderRows(folder, columns, MAX_ROWS if draw_seed is None else 10**9), list[str]()
+    rows = at_most(iter(inside), most, draw_seed, folder.name, notes)
+    pairs = Pairs.of_rows(folder.name, rows, {}, "row", lambda: notes)
+    return replace(pairs, report=inside.report(pairs.report, (pair.line for pair in pairs)))
 
 
 def _digest(value: Any) -> str:

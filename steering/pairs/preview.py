@@ -86,7 +86,7 @@ def preview_pairs(source: str | Path | bytes, *, columns: Mapping[str, str] | No
 def _table(source: str | Path | bytes, columns: Mapping[str, str], finder: _Finder) -> RawTable:
     if isinstance(source, bytes):
         return pasted_table(source.decode("utf-8", "replace"), "pasted text", columns, finder)
-    path = download(str(source)) if is_hub_id(source) else Path(source)
+    path = download(str(source)).path if is_hub_id(source) else Path(source)
     if path.is_dir():
         return next(folder_tables(path, columns, FIRST_ROWS, finder))[1]
     return open_table(path, columns, FIRST_ROWS, finder)

@@ -55,3 +55,11 @@ def test_progress_is_shown_to_people_only(steering, model_folder, pairs_file, ve
     assert "measuring" not in steering(*command).err
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     assert "measuring: 100%" in steering(*command).err
+
+
+def test_no_more_rows_than_asked_for(steering, model_folder, pairs_file, vector_file):
+    command = ["evaluate", vector_file, pairs_file, "--model", model_folder, "--multipliers=1", "--json"]
+    assert steering(*command, "--max-pairs", "4").answer["pairs"] == 4
+    for number in ("0", "many", "50001"):
+        refused = f"--max-pairs: '{number}' is not a number of pairs from 1 to 50,000"
+        steering(*command, "--max-pairs", number).assert_refused(refused)

@@ -193,6 +193,7 @@ TEXT_TABLES = {
     "semicolons.csv": lambda rows: table_text(rows, ";", quoting=csv.QUOTE_ALL),
     "sep.csv": lambda rows: "sep=;\r\n" + table_text(rows, ";"),
     "bars.csv": lambda rows: table_text(rows, "|"),
+    "wrong.json": lambda rows: table_text(rows, ","),
     ".tsv": lambda rows: table_text(rows, "\t", "\n"),
     "table.txt": lambda rows: table_text(rows, "\t"),
 }
@@ -201,6 +202,11 @@ TEXT_JSON = {
     "indented.json": lambda rows: json.dumps(rows, indent=2),
     "train.json": lambda rows: json.dumps({"train": rows, "test": rows[:1]}),
     "data.json": lambda rows: json.dumps({"version": "1", "data": rows}),
+    "viewer.jsonl": lambda rows: "".join(json.dumps({"row_idx": i, "row": row}) + "\n" for i, row in enumerate(rows)),
+    "any-key.json": lambda rows: json.dumps({"name": "mine", "my rows": rows}),
+    "by-name.json": lambda rows: json.dumps({f"row {i}": row for i, row in enumerate(rows)}),
+    "commas.json": lambda rows: json.dumps(rows, indent=1).replace("}\n]", "},\n]"),
+    "wrong.csv": lambda rows: json.dumps(rows),
     "viewer.json": lambda rows: json.dumps({"rows": [{"row_idx": i, "row": row} for i, row in enumerate(rows)]}),
     "columns.json": lambda rows: json.dumps({name: [row[name] for row in rows] for name in rows[0]}),
     "pandas.json": lambda rows: json.dumps({n: {str(i): row[n] for i, row in enumerate(rows)} for n in rows[0]}),
@@ -224,11 +230,19 @@ def zipped(name, data):
     return file.getvalue()
 
 
+def zstandard(data):
+    out = pa.BufferOutputStream()
+    with pa.CompressedOutputStream(out, "zstd") as stream:
+        stream.write(data)
+    return out.getvalue().to_pybytes()
+
+
 PACKED = {
     "": lambda name, data: data,
     ".gz": lambda name, data: gzip.compress(data),
     ".bz2": lambda name, data: bz2.compress(data),
     ".xz": lambda name, data: lzma.compress(data),
+    ".zst": lambda name, data: zstandard(data),
     ".zip": zipped,
 }
 

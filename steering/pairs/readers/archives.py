@@ -1,9 +1,10 @@
-"""Packed files: gzip, bzip2, xz and zip, unpacked in memory and never beyond a limit."""
+"""Packed files: gzip, bzip2, xz, Zstandard and zip, unpacked in memory and never beyond a limit."""
 
 import bz2
 import gzip
 import io
 import lzma
+import re
 import zipfile
 import zlib
 from collections.abc import Callable
@@ -14,14 +15,28 @@ from steering.errors import SteeringError
 from steering.pairs.readers.table import MAX_BYTES
 from steering.pairs.schema import quoted_list
 
+
+def _zstandard(file: IO[bytes]) -> Any:
+    import pyarrow as pa  # slow to import, and few files need it
+
+    return pa.CompressedInputStream(pa.PythonFile(file, mode="r"), "zstd")
+
+
 STREAMS: dict[bytes, Callable[[IO[bytes]], Any]] = {
     b"\x1f\x8b": lambda file: gzip.GzipFile(fileobj=file),
     b"BZh": bz2.BZ2File,
     b"\xfd7zXZ\x00": lzma.LZMAFile,
+    b"\x28\xb5\x2f\xfd": _zstandard,
 }
 """First bytes of a packed file -> what unpacks it."""
 ZIP = b"PK\x03\x04"
-PACKED_SUFFIXES = (".gz", ".bz2", ".xz", ".zip")
+OTHER_FILES = re.compile(
+    r"(read.?me|licen[cs]e|copying|notice|changelog|citation|requirements)[\w.-]*\.txt"
+    r"|(dataset_infos?|dataset_dict|state|config|package)\.json",
+    re.IGNORECASE,
+)
+"""Names of files that lie beside data and hold none."""
+PACKED_SUFFIXES = (".gz", ".bz2", ".xz", ".zst", ".zip")
 DAMAGE = (
     OSError,
     EOFError,
@@ -67,7 +82,7 @@ def _member(name: str, data: bytes, suffixes: tuple[str, ...]) -> tuple[str, byt
         entries = [entry for entry in archive.infolist() if not entry.is_dir() and not _hidden(entry.filename)]
         if any(entry.filename == "[Content_Types].xml" for entry in entries):
             raise SteeringError(f"{name}: this is an Office document; save the table as 'CSV UTF-8' and bring that.")
-        files = [entry for entry in entries if PurePosixPath(entry.filename).suffix.lower() in suffixes]
+        files = [entry for entry in entries if holds_data(entry.filename, suffixes)]
         if len(files) != 1:
             found = quoted_list([entry.filename for entry in files or entries])
             what = f"{len(files)} files of pairs ({found})" if files else f"no file of pairs ({found or 'nothing'})"
@@ -76,6 +91,12 @@ def _member(name: str, data: bytes, suffixes: tuple[str, ...]) -> tuple[str, byt
             raise SteeringError(f"{name}: the archive is encrypted; bring it without a password.")
         with archive.open(files[0]) as stream:
             return PurePosixPath(files[0].filename).name, stream.read(MAX_BYTES + 1)
+
+
+def holds_data(path: str, suffixes: tuple[str, ...]) -> bool:
+    """Whether a file's name is that of data, rather than of what people and programs put beside it."""
+    name = PurePosixPath(path).name
+    return name.lower().endswith(suffixes) and not _hidden(name) and not OTHER_FILES.fullmatch(name)
 
 
 def _hidden(path: str) -> bool:

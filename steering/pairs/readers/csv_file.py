@@ -10,29 +10,34 @@ from steering.errors import SteeringError
 from steering.pairs.readers.table import MAX_BYTES, PairFile, RawTable
 from steering.pairs.schema import Record
 
-SEPARATOR_LINE = re.compile(rb"\s*\"?sep=(.)\"?[ \t]*[,;\t]*\r?\n", re.IGNORECASE)
+SEPARATOR_LINE = re.compile(rb"\s*\"?sep=([^\r\n\"]?)\"?[ \t,;|]*(?:\r\n|\r|\n|\Z)", re.IGNORECASE)
 """Excel's first line that names the separator."""
-QUOTED_CELL = re.compile(r'"[^"]*(?:""[^"]*)+"')
-"""A cell whose quotes are doubled inside of quotes, as only a writer that quotes would do."""
+DELIMITERS = ",;\t|"
+UNQUOTED = "\t|"
+"""Delimiters that many programs write without quoting anything."""
+QUOTED_CELL = re.compile(r'"(?:[^"]|"")*"')
+"""A cell as a writer that quotes makes it."""
 
 
-def csv_table(file: PairFile, delimiters: str = ",;\t|") -> RawTable:
+def csv_table(file: PairFile, delimiters: str = DELIMITERS) -> RawTable:
     """Parse CSV by the first delimiter whose header fits; Excel writes `;` where `,` is the decimal point."""
     skipped = 0
     if named := SEPARATOR_LINE.match(file.data):
-        delimiters, skipped = named.group(1).decode(errors="replace"), 1
+        separator = named.group(1).decode("ascii", "replace")
+        delimiters = separator * (separator in DELIMITERS) + delimiters
+        skipped = len(named.group().splitlines())
         file = replace(file, data=file.data[named.end() :])
     failures: list[tuple[int, SteeringError]] = []
-    for delimiter in delimiters:
+    for delimiter in dict.fromkeys(delimiters):
         header: list[str] = []
         try:
             records = _records(file, delimiter, skipped, quoted=True)
             _, header = next(records, (0, []))
             table = file.table(header, _rows(header, records), "line")
-            if delimiter == "\t" and not _quotes_are_quotes(file, skipped):
+            if delimiter in UNQUOTED and _quotes_are_letters(file, delimiter, len(header)):
                 _, header = next(records := _records(file, delimiter, skipped, quoted=False))
-                file.notes.append("Quotes in it are part of the texts: they do not open and close the cells.")
                 table = file.table(header, _rows(header, records), "line")
+                file.notes.append("Quotes in it are part of the texts: they do not open and close the cells.")
         except SteeringError as error:
             failures.append((len(header), error))
             continue
@@ -40,28 +45,35 @@ def csv_table(file: PairFile, delimiters: str = ",;\t|") -> RawTable:
     raise max(failures, key=lambda failure: failure[0])[1]
 
 
-def _quotes_are_quotes(file: PairFile, skipped: int) -> bool:
-    """Whether the quotes of a tab-separated file are in pairs around cells, as far as its first lines tell.
+def _quotes_are_letters(file: PairFile, delimiter: str, width: int) -> bool:
+    """Whether the quotes of a file are letters like others, as many programs write them that do not quote at all.
 
-    Many programs write tabs with no quoting at all; a quote at the beginning of a cell is then a letter like others.
-    Without this, such a cell would swallow the lines up to the next quote.
+    Read as quotes, one at the beginning of a cell would then swallow all up to the next quote, other rows included.
+    So quotes are letters if the file makes more rows of the header's `width` without them than with them; unless most
+    cells that open with a quote are closed as well, or one has doubled quotes inside: then a quote is damaged. Where
+    the quotes do not even close, every line must be a row of that width.
     """
-    width = None
+    if b'"' not in file.data:
+        return False
+    rows = others = opened = closed = 0
+    for _, cells in _records(file, delimiter, 0, quoted=False):
+        rows, others = rows + (len(cells) == width), others + (len(cells) != width)
+        for cell in cells:
+            if cell.startswith('"'):
+                opened += 1
+                if QUOTED_CELL.fullmatch(cell):
+                    closed += 1
+                    if '""' in cell[1:-1]:
+                        return False
+    if opened < 2 * closed or opened == closed:
+        return False
+    quoted_rows = 0
     try:
-        for _, cells in _records(file, "\t", skipped, quoted=True):
-            if width is not None and len(cells) != width:
-                break
-            width = len(cells)
-        else:
-            return True
+        for _, cells in _records(file, delimiter, 0, quoted=True):
+            quoted_rows += len(cells) == width
     except SteeringError:
-        pass
-    widths = set()
-    for _, cells in _records(file, "\t", skipped, quoted=False):
-        widths.add(len(cells))
-        if len(widths) > 1 or any(QUOTED_CELL.fullmatch(cell) for cell in cells):
-            return True
-    return False
+        return not others
+    return rows > quoted_rows
 
 
 def _rows(header: list[str], records: Iterable[tuple[int, list[str]]]) -> Iterator[Record]:

@@ -3,9 +3,8 @@
 import codecs
 import re
 
-from charset_normalizer import from_bytes
-
 from steering.errors import SteeringError
+from steering.pairs.readers.code_pages import code_page
 
 MARKED = (
     (codecs.BOM_UTF32_LE, "utf-32"),
@@ -17,27 +16,8 @@ MARKED = (
 """Byte order marks; those of UTF-32 first, because UTF-16's is the beginning of one of them."""
 LEAST_ZEROS = 0.02
 """Share of zero bytes below which a text is not in UTF-16: spaces and line ends alone are more, in any language."""
-CODE_PAGES = [
-    "cp1250",
-    "cp1251",
-    "cp1253",
-    "cp1254",
-    "cp1255",
-    "cp1256",
-    "cp1257",
-    "cp932",
-    "gb18030",
-    "big5",
-    "euc_kr",
-]
-"""What Excel on Windows writes where the country is not one of cp1252; told apart by charset-normalizer."""
 SAMPLE_BYTES = 200_000
 """Of a file, to tell its encoding."""
-MOST_WESTERN = 0.4
-"""Share of non-ASCII among the letters of lines that have any up to which a text may be Western European. French and
-German have 2 to 10 %; in Greek, Cyrillic, Hebrew or Arabic text it is nearly all of them."""
-WESTERN = re.compile("[A-Za-zÀ-ÖØ-öø-ÿŒœŠšŽžŸ€‚„…‘’“”•–—™«»§°´¡¿ºª£©®\u00a0]")
-"""Characters above ASCII that Western European texts use; others point to another code page."""
 
 
 def to_utf8(data: bytes, name: str) -> tuple[bytes, str]:
@@ -92,7 +72,7 @@ def _utf8_or_code_page(data: bytes, name: str) -> str:
         # One letter in UTF-8 beyond ASCII is proof: other encodings hardly ever make one by chance.
         if re.search(rb"[\xc3-\xf4][\x80-\xbf]{1,3}(?![\x80-\xbf])", data) and _mostly_utf8(data):
             raise _damaged(data, name, "UTF-8", error) from error
-        if (encoding := _code_page(data)) is None:
+        if (encoding := code_page(data)) is None:
             raise _damaged(data, name, "UTF-8", error) from error
         return encoding
 
@@ -101,24 +81,6 @@ def _mostly_utf8(data: bytes) -> bool:
     text = data.decode("utf-8", "replace")
     broken = text.count("\ufffd")
     return broken <= sum(not character.isascii() for character in text) - broken
-
-
-def _code_page(data: bytes) -> str | None:
-    high = [line for line in data.splitlines() if not line.isascii()]
-    sample = b"\n".join(high)[:SAMPLE_BYTES]
-    if re.search(rb"[\x00-\x08\x0e-\x1f\x7f]", sample):
-        return None  # control characters: no text
-    try:
-        western = sample.decode("cp1252")
-    except UnicodeDecodeError:
-        western = ""
-    beyond = [character for character in western if not character.isascii()]
-    letters = sum(character.isalpha() for character in western)
-    accented = sum(character.isalpha() for character in beyond)
-    if beyond and accented <= MOST_WESTERN * letters and all(map(WESTERN.match, beyond)):
-        return "cp1252"
-    best = from_bytes(sample, cp_isolation=CODE_PAGES).best()
-    return best.encoding if best else None
 
 
 def _damaged(data: bytes, name: str, encoding: str, error: UnicodeDecodeError) -> SteeringError:

@@ -1,6 +1,7 @@
 """Open a source of pairs and give it to the reader of its kind."""
 
-from collections.abc import Callable, Iterator, Mapping
+import contextlib
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -8,20 +9,20 @@ from typing import Any
 from steering.errors import SteeringError
 from steering.pairs.layout import find_layout
 from steering.pairs.readers.archives import PACKED_SUFFIXES, is_packed, unpacked
-from steering.pairs.readers.csv_file import csv_table
+from steering.pairs.readers.csv_file import DELIMITERS, csv_table
 from steering.pairs.readers.encodings import to_utf8
 from steering.pairs.readers.json_file import json_table
 from steering.pairs.readers.parquet_file import parquet_table
 from steering.pairs.readers.table import MAX_BYTES, MAX_ROWS, PairFile, RawTable
 
 READERS: dict[str, Callable[[PairFile], RawTable]] = {
-    ".csv": csv_table,
-    ".tsv": lambda file: csv_table(file, "\t,;|"),
-    ".tab": lambda file: csv_table(file, "\t,;|"),
-    ".txt": lambda file: _sniffed(file),
-    ".json": json_table,
-    ".jsonl": lambda file: json_table(file, lines=True),
-    ".ndjson": lambda file: json_table(file, lines=True),
+    ".csv": lambda file: _sniffed(file),
+    ".tsv": lambda file: _sniffed(file, "\t,;|"),
+    ".tab": lambda file: _sniffed(file, "\t,;|"),
+    ".txt": lambda file: _sniffed(file, "\t,;|" if b"\t" in file.data.lstrip().partition(b"\n")[0] else ",;\t|"),
+    ".json": lambda file: _json(file, lines=False),
+    ".jsonl": lambda file: _json(file, lines=True),
+    ".ndjson": lambda file: _json(file, lines=True),
 }
 PARQUET = ".parquet"
 DATA_SUFFIXES = (*READERS, PARQUET)
@@ -29,8 +30,7 @@ SUFFIXES = (*DATA_SUFFIXES, *PACKED_SUFFIXES)
 """Suffixes of the files that can be read, for file pickers and messages."""
 LINES = (".csv", ".tsv", ".tab", ".jsonl", ".ndjson")
 """Kinds of which the beginning of a file can be read alone."""
-MOST_FILES = 100
-"""Of a folder."""
+BRACKETS = (b"{", b"[")
 
 Find = Callable[..., Any]
 
@@ -63,31 +63,7 @@ def pasted_table(text: str, source: str, columns: Mapping[str, str], find: Find 
         data = text.encode()
     except UnicodeEncodeError as error:
         raise SteeringError(f"{source}: character {error.start + 1:,} is broken; copy the text again.") from error
-    return _read(PairFile(source, data, columns, find=find), _sniffed)
-
-
-def folder_tables(
-    folder: Path, columns: Mapping[str, str], most: int, find: Find = find_layout
-) -> Iterator[tuple[str, RawTable]]:
-    """Yield (name, table) of every data file right in a folder, by name; links out of it and hidden files are left out.
-
-    Raises SteeringError, as `open_table`, or for a folder without any.
-    """
-    inside = folder.resolve()
-    files = [
-        path
-        for path in sorted(folder.iterdir())
-        if path.suffix.lower() in SUFFIXES
-        and path.is_file()
-        and path.resolve().parent == inside
-        and path.name[0] != "."
-    ]
-    if not files:
-        raise SteeringError(f"{folder.name}: the folder holds no file of pairs; put {', '.join(SUFFIXES)} in it.")
-    if len(files) > MOST_FILES:
-        raise SteeringError(f"{folder.name}: the folder holds {len(files):,} files; keep at most {MOST_FILES}.")
-    for path in files:
-        yield path.name, open_table(path, columns, most, find)
+    return _read(PairFile(source, data, columns, find=find), READERS[".txt"])
 
 
 def _table(file: PairFile, name: str, most: int) -> RawTable:
@@ -110,7 +86,7 @@ def _table(file: PairFile, name: str, most: int) -> RawTable:
         raise SteeringError(f"{file.name}: the file is damaged or not {kind}; write or download it again.")
     if suffix not in READERS:
         suffix = ".txt"  # name.gz, with no suffix inside
-    if len(file.data) > MAX_BYTES and suffix in LINES:
+    if len(file.data) > MAX_BYTES and suffix in LINES and b"\n" in file.data:
         file = replace(file, data=file.data[: file.data.rfind(b"\n") + 1], cut=True)
         file.notes.append(f"{file.name} is larger than {MAX_BYTES // 10**6} MB; what lies beyond was not read.")
     return _read(file, READERS[suffix])
@@ -131,8 +107,16 @@ def _check_size(file: PairFile) -> None:
         raise SteeringError(f"{file.name}: larger than {MAX_BYTES // 10**6} MB; keep fewer pairs.")
 
 
-def _sniffed(file: PairFile) -> RawTable:
-    """Read a text of no declared kind."""
-    if file.data.lstrip().startswith((b"{", b"[")):
+def _sniffed(file: PairFile, delimiters: str = DELIMITERS) -> RawTable:
+    """Read text as CSV, or as JSON where it begins as that, whatever its suffix says."""
+    if file.data.lstrip().startswith(BRACKETS):
         return json_table(file, lines=True)
-    return csv_table(file, "\t,;|" if b"\t" in file.data.lstrip().partition(b"\n")[0] else ",;\t|")
+    return csv_table(file, delimiters)
+
+
+def _json(file: PairFile, *, lines: bool) -> RawTable:
+    """Read JSON, or a table under a wrong suffix where the header says that it is one."""
+    if not file.data.lstrip().startswith(BRACKETS):
+        with contextlib.suppress(SteeringError):
+            return csv_table(file)
+    return json_table(file, lines=lines)

@@ -2,23 +2,28 @@
 
 import io
 import json
+import re
 from collections.abc import Mapping
 from itertools import islice
 from typing import Any
 
 from steering.errors import SteeringError
-from steering.pairs.layout import Layout
+from steering.pairs.layout import Layout, find_layout
 from steering.pairs.messages import is_message
-from steering.pairs.readers.table import PairFile, RawTable
+from steering.pairs.readers.table import PairFile, RawTable, split_rank
 from steering.pairs.schema import Record, quoted_list, type_in_words
 
 MAX_JSON_VALUES = 5_000_000
 """A parsed value takes up to 70 bytes of memory, however short it was in the file: 350 MB in all."""
 
-ROW_LISTS = ("train", "data", "rows", "examples", "instances", "records", "items", "samples", "pairs", "dataset")
+ROW_LISTS = ("data", "rows", "examples", "instances", "records", "items", "samples", "pairs", "dataset")
 """Keys under which an object keeps its list of rows, in the order in which they are looked for."""
-SPLITS = ("train", "validation", "valid", "test", "dev", "eval")
-"""Keys of the parts of a data set, of which the first one that is there is read."""
+MOST_WRAPPINGS = 8
+"""Objects around the rows, one inside the other."""
+TRAILING_COMMA = re.compile(r'("(?:[^"\\]|\\.)*+(?:"|\Z))|,(?=\s*+[\]}])', re.DOTALL)
+"""A string, which stays as it is, or a comma with nothing behind it."""
+WRAPPED_ROW = {"row_idx", "row", "truncated_cells"}
+"""Keys of a row as the Hub's dataset viewer gives it."""
 
 
 def json_table(file: PairFile, *, lines: bool = False) -> RawTable:
@@ -98,7 +103,7 @@ def _next(text: str, place: int) -> int:
     return place
 
 
-def _rows_in(value: Any, file: PairFile) -> list[Any]:
+def _rows_in(value: Any, file: PairFile, depth: int = 0) -> list[Any]:
     """Find the rows in a parsed file."""
     if isinstance(value, list):
         return _with_header(value)
@@ -108,27 +113,64 @@ def _rows_in(value: Any, file: PairFile) -> list[Any]:
         )
     if {"columns", "data"} <= value.keys() and isinstance(value["columns"], list):  # pandas, orient="split"
         return [_zipped(value["columns"], cells) for cells in value["data"] if isinstance(value["data"], list)]
-    for key in ROW_LISTS:
-        if isinstance(inner := value.get(key), dict | list) and inner and not _is_conversation(inner):
-            if isinstance(inner, list) and not isinstance(inner[0], dict | list):
-                continue  # a column of this name
-            others = [other for other in SPLITS if other != key and isinstance(value.get(other), dict | list)]
-            if others and key in SPLITS:
-                file.notes.append(f"{file.name} holds {quoted_list([key, *others])}; {key!r} was read.")
-            return _rows_in(inner, file)
-    if (split := next((key for key in SPLITS if isinstance(value.get(key), list)), None)) is not None:
-        return _rows_in(value[split], file)
-    return _columns(value, file)
+    if _is_wrapped(value):
+        return [value]
+    key = None if depth == MOST_WRAPPINGS or _known(value, file) else _key_of_rows(value, file)
+    if key is None:
+        return _columns(value, file)
+    whole, rows = value.get("num_rows_total"), value[key]
+    if isinstance(whole, int | float) and isinstance(rows, list) and len(rows) < whole:
+        file.notes.append(f"{file.name} is a page of a data set: it holds {len(rows):,} of {int(whole):,} rows.")
+    return _rows_in(rows, file, depth + 1)
+
+
+def _key_of_rows(value: dict[str, Any], file: PairFile) -> str | None:
+    """Find the key that holds the rows of an object that is no row and no set of columns itself."""
+    inside = {key: each for key, each in value.items() if isinstance(each, dict | list) and each}
+    parts = {key: number for key in inside if (number := split_rank(key)) is not None}
+    if parts:
+        key = min(parts, key=lambda key: parts[key])
+        if others := [other for other in parts if other != key]:
+            file.notes.append(f"{file.name} holds {quoted_list([key, *others])}; {key!r} was read.")
+        return key
+    holders = [key for key, each in inside.items() if isinstance(each, dict) or all(map(_is_row, each))]
+    named = [key for key in ROW_LISTS if key in holders]
+    lists = [
+        key
+        for key in holders
+        if isinstance(inside[key], list) and isinstance(inside[key][0], dict) and _known(inside[key][0], file)
+    ]
+    if len(lists) > 1 and not named:
+        raise SteeringError(
+            f"{file.name}: the JSON holds several lists of rows ({quoted_list(lists)}); give one list of pairs."
+        )
+    return next(iter(named or lists or (holders if len(holders) == len(value) == 1 else [])), None)
+
+
+def _is_row(value: Any) -> bool:
+    return isinstance(value, list) or (isinstance(value, dict) and not is_message(value))
+
+
+def _known(row: Mapping[str, Any], file: PairFile) -> bool:
+    """Whether an object is a row, or holds the columns of one, by its keys and its values or their first ones."""
+    first = {name: each[0] if isinstance(each, list) and each else each for name, each in row.items()}
+    for sample in (row, first):
+        try:
+            find_layout(row, file.columns, file.name, [sample])
+            return True
+        except SteeringError:
+            continue
+    return False
 
 
 def _columns(value: dict[str, Any], file: PairFile) -> list[Any]:
     """Turn an object of columns into rows; an object of anything else is one row, or rows by number."""
     cells = list(value.values())
     if cells and all(isinstance(each, dict) for each in cells) and not any(map(is_message, cells)):
-        keys = list(cells[0])
-        if all(key.isdecimal() for key in keys) and all(each.keys() == cells[0].keys() for each in cells):
+        keys, number = list(cells[0]), all(key.isdecimal() for key in cells[0])
+        if all(each.keys() == cells[0].keys() for each in cells) and (number or _known(value, file)):
             return [{name: column[key] for name, column in value.items()} for key in keys]  # pandas, orient="columns"
-        if all(key.isdecimal() for key in value):
+        if all(key.isdecimal() for key in value) or _known(cells[0], file):
             return cells  # pandas, orient="index"
     lists = {name: each for name, each in value.items() if isinstance(each, list)}
     columns = {name: each for name, each in lists.items() if not _is_conversation(each)}
@@ -178,17 +220,32 @@ def _table(file: PairFile, rows: list[Record], unit: str) -> RawTable:
     return RawTable(Layout(), iter(rows), unit, file.notes)
 
 
+def _is_wrapped(row: Mapping[str, Any]) -> bool:
+    return isinstance(row.get("row"), dict) and row.keys() <= WRAPPED_ROW
+
+
 def _unwrapped(row: Mapping[str, Any] | str) -> Mapping[str, Any] | str:
     """Take a row of the Hub's dataset viewer out of its wrapping."""
-    if isinstance(row, str) or not (isinstance(row.get("row"), dict) and "row_idx" in row):
+    if isinstance(row, str) or not _is_wrapped(row):
         return row
     if cut := row.get("truncated_cells"):
         return f"the dataset viewer cut off some of its cells ({quoted_list([str(each) for each in cut])})"
     return row["row"]
 
 
-def _parsed(text: bytes) -> Any:
-    return json.loads(text.decode(), parse_int=float)  # int() refuses 5,000 digits with an error of its own
+def _parsed(data: bytes) -> Any:
+    """Parse JSON, commas before a closing bracket included, as people and some programs write them."""
+    text = data.decode()
+    try:
+        return json.loads(text, parse_int=float)  # int() refuses 5,000 digits with an error of its own
+    except json.JSONDecodeError as error:
+        cleaned = TRAILING_COMMA.sub(lambda found: found[1] or " ", text)
+        if cleaned == text:
+            raise
+        try:
+            return json.loads(cleaned, parse_int=float)
+        except json.JSONDecodeError:
+            raise error from None
 
 
 def _object(value: Any) -> dict[str, Any] | str:

@@ -1,11 +1,12 @@
 """What every reader makes of a file: its layout and its records, within limits."""
 
 import random
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from steering.pairs.layout import Layout, find_layout
 from steering.pairs.schema import Record
@@ -15,6 +16,9 @@ MAX_ROWS = 50_000
 
 MAX_BYTES = 100_000_000
 """Of one file: `MAX_ROWS` pairs of 2,000 bytes."""
+
+SPLITS = ("train", "validation", "valid", "val", "dev", "test", "eval")
+"""Parts of a data set, of which the first one that is there is read; `train_prefs` is a part for training, too."""
 
 SAMPLE_ROWS = 20
 """Rows that a layout is found by."""
@@ -63,6 +67,12 @@ class PairFile:
         return RawTable(self.find(names, self.columns, self.name, sample), records, unit, self.notes)
 
 
+def split_rank(name: str) -> int | None:
+    """Return the place among `SPLITS` of the part that a key or a path names, such as `test_prefs`; None if none."""
+    words = re.split(r"[\W_]+", name.casefold())
+    return next((rank for rank, split in enumerate(SPLITS) if split in words), None)
+
+
 def peeked(records: Iterator[Record]) -> tuple[list[Mapping[str, Any]], Iterator[Record]]:
     """Return (the cells of the first records, all records); an error among the first is raised where it stands."""
     first: list[Record] = []
@@ -80,27 +90,30 @@ def peeked(records: Iterator[Record]) -> tuple[list[Mapping[str, Any]], Iterator
     return [cells for _, cells in first if not isinstance(cells, str)], chain(first, rest())
 
 
-def at_most(table: RawTable, most: int, draw_seed: int | None, source: str) -> Iterator[Record]:
-    """Yield the first `most` records, or with a seed that many drawn ones in their order; note it if there are more."""
+Row = TypeVar("Row")
+
+
+def at_most(rows: Iterator[Row], most: int, draw_seed: int | None, source: str, notes: list[str]) -> Iterator[Row]:
+    """Yield the first `most` rows, or with a seed that many drawn ones in their order; note it if there are more."""
     if draw_seed is None:
-        yield from islice(table.records, most)
-        if next(table.records, None) is not None:
-            table.notes.append(f"{source} has more than {most:,} rows; the first {most:,} were read.")
+        yield from islice(rows, most)
+        if next(rows, None) is not None:
+            notes.append(f"{source} has more than {most:,} rows; the first {most:,} were read.")
         return
-    drawn, count = _drawn(table.records, most, draw_seed)
+    drawn, count = _drawn(rows, most, draw_seed)
     if count > most:
-        table.notes.append(f"{most:,} of the {count:,} rows of {source} were drawn at random.")
+        notes.append(f"{most:,} of the {count:,} rows of {source} were drawn at random.")
     yield from drawn
 
 
-def _drawn(records: Iterator[Record], most: int, seed: int) -> tuple[list[Record], int]:
-    """Draw records evenly without knowing their number (reservoir sampling, Vitter 1985, algorithm R)."""
+def _drawn(rows: Iterator[Row], most: int, seed: int) -> tuple[list[Row], int]:
+    """Draw rows evenly without knowing their number (reservoir sampling, Vitter 1985, algorithm R)."""
     draw = random.Random(seed)
-    kept: list[tuple[int, Record]] = []
+    kept: list[tuple[int, Row]] = []
     count = 0
-    for count, record in enumerate(records, 1):
+    for count, row in enumerate(rows, 1):
         if len(kept) < most:
-            kept.append((count, record))
+            kept.append((count, row))
         elif (place := draw.randrange(count)) < most:
-            kept[place] = (count, record)
-    return [record for _, record in sorted(kept, key=lambda one: one[0])], count
+            kept[place] = (count, row)
+    return [row for _, row in sorted(kept, key=lambda one: one[0])], count
