@@ -85,12 +85,13 @@ def _gguf(path: Path) -> ModelInfo:
 
     if not path.is_file():
         raise SteeringError(f"{path.name}: there is no such file; check the path.")
+    if folder := conversion_of(path):  # its header is read at once, a GGUF file's with a large vocabulary in seconds
+        weights = sum(_weights_in(file) for file in folder.glob("*.safetensors"))
+        return _info("gguf", path.stem, str(path), path.stat().st_size, weights)
     try:
         weights = sum(int(tensor.n_elements) for tensor in GGUFReader(path).tensors)
     except Exception as error:  # whatever a damaged file makes of the reader
         raise SteeringError(f"{path.name}: the file is damaged or not GGUF; download it again.") from error
-    if conversion_of(path):
-        return _info("gguf", path.stem, str(path), path.stat().st_size, weights)
     note = "It is converted when it is first loaded, which takes a while; later starts are quick."
     info = _info("gguf", path.stem, str(path), path.stat().st_size, 2 * weights, note)  # two copies while converting
     return info
