@@ -107,7 +107,7 @@ def test_an_adapter_of_the_bundled_model_gives_other_answers(
         page.locator("#load-model").click()
         expect(page.locator("#model-status")).to_contain_text("my-adapter is in use", timeout=120_000)
         page.locator("#generate").click()
-        page.wait_for_function("text => document.querySelector('#columns .reply').innerText !== text", arg=before)
+        page.wait_for_selector("#columns .reply")  # the answers of the old model went with it
         page.wait_for_function(FINISHED)
         assert answer.inner_text() != before
         page.goto("about:blank")
