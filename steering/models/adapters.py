@@ -1,6 +1,7 @@
 """LoRA adapters: a folder with the difference to a base model, merged into the base when it is loaded."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ NEEDS_PEFT = "this is a LoRA adapter, which needs the package peft; install it w
 
 def is_adapter(source: str | Path | None) -> bool:
     """Whether a source is a folder with an adapter."""
-    return source is not None and (Path(source) / CONFIG).is_file()
+    return source is not None and os.path.isfile(Path(source) / CONFIG)  # False for a name too long
 
 
 def base_of(adapter: Path) -> str:
@@ -25,11 +26,11 @@ def base_of(adapter: Path) -> str:
 
     A relative path is looked for beside the adapter, too, since it is that of the machine on which it was trained.
 
-    Raises SteeringError for a config that names no base.
+    Raises SteeringError for a config that names no base, or one that is an adapter itself.
     """
     try:
         named = json.loads((adapter / CONFIG).read_text(encoding="utf-8"))["base_model_name_or_path"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise SteeringError(f"{adapter.name}: {CONFIG} is damaged; save the adapter again.") from error
     if not isinstance(named, str) or not named:
         raise SteeringError(f"{adapter.name}: {CONFIG} names no base_model_name_or_path; write it there.")
@@ -37,7 +38,10 @@ def base_of(adapter: Path) -> str:
         return bundled.NAME
     parts = Path(named).parts
     beside = [adapter.parent.joinpath(*parts[place:]) for place in range(len(parts))]
-    return next((str(path) for path in (Path(named), *beside) if (path / "config.json").is_file()), named)
+    found = next((str(path) for path in (Path(named), *beside) if os.path.isfile(path / "config.json")), named)
+    if is_adapter(found):  # perhaps this very one
+        raise SteeringError(f"{adapter.name}: {CONFIG} names an adapter as its base; write the model's own name there.")
+    return found
 
 
 def check_peft(adapter: Path) -> None:

@@ -1,6 +1,8 @@
 """What a model is and whether it fits into memory, said before it is loaded; and the models loaded of late."""
 
 import json
+import math
+import operator
 import os
 import struct
 from dataclasses import dataclass, replace
@@ -63,10 +65,10 @@ def describe_model(source: str | Path | None) -> ModelInfo:
             return _adapter(path)
         if text.lower().endswith(".gguf"):
             return _gguf(path)
-        if path.is_dir():
+        if os.path.isdir(path):
             return _folder(path)
         if path.is_absolute() or text.startswith((".", "~")) or text.count("/") != 1 or " " in text:
-            raise SteeringError(f"{text}: there is no such folder or GGUF file; check the path.")
+            raise SteeringError(f"{text[:100]}: there is no such folder or GGUF file; check the path.")
         return _hub(text)
     except SteeringError as error:
         kind: Any = "gguf" if text.lower().endswith(".gguf") else "folder"
@@ -83,8 +85,8 @@ def _gguf(path: Path) -> ModelInfo:
 
     from steering.models.gguf_cache import conversion_of
 
-    if not path.is_file():
-        raise SteeringError(f"{path.name}: there is no such file; check the path.")
+    if not os.path.isfile(path):
+        raise SteeringError(f"{path.name[:100]}: there is no such file; check the path.")
     if folder := conversion_of(path):  # its header is read at once, a GGUF file's with a large vocabulary in seconds
         weights = sum(_weights_in(file) for file in folder.glob("*.safetensors"))
         return _info("gguf", path.stem, str(path), path.stat().st_size, weights)
@@ -166,16 +168,9 @@ def _weights_in(file: Path) -> int:
             (length,) = struct.unpack("<Q", opened.read(8))
             header = json.loads(opened.read(min(length, LONGEST_HEADER)))
         shapes = [entry["shape"] for name, entry in header.items() if name != "__metadata__"]
-    except (OSError, ValueError, struct.error, KeyError, TypeError, AttributeError) as error:
+        return sum(math.prod(map(operator.index, shape)) for shape in shapes)
+    except (OSError, ValueError, struct.error, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise SteeringError(f"{file.name}: the file is damaged or not safetensors; download it again.") from error
-    return sum(_product(shape) for shape in shapes)
-
-
-def _product(shape: list[int]) -> int:
-    count = 1
-    for size in shape:
-        count *= size
-    return count
 
 
 def free_memory() -> int:
@@ -217,5 +212,5 @@ def _recent_file() -> Path:
 def _json(file: Path) -> Any:
     try:
         return json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None

@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import os
 import sys
 import tempfile
 import textwrap
@@ -119,6 +120,8 @@ def load_model(
         where: str | Path = found.where
         if found.gguf is not None:
             where = _unpacked(found.gguf, options, say, should_stop)
+        if should_stop():
+            raise LoadingCancelled("The loading was cancelled.")
         if on_progress:
             on_progress(f"Loading {found.name} ...")
         network, tokenizer = read_checkpoint(where, options, spread=bool(device_map))
@@ -170,14 +173,14 @@ def _located(source: str | Path | None) -> _Located:
         check_peft(adapter)
         return replace(_located(base_of(adapter)), name=name, source=name, adapter=adapter)
     # A folder's path stays on this machine: vector files carry the source, and they are shared.
-    return _Located(source, name, name if Path(str(source)).exists() else str(source))
+    return _Located(source, name, name if os.path.exists(source) else str(source))
 
 
 def _unpacked(
     gguf: Path, options: dict[str, Any], say: Callable[[str], None], should_stop: Callable[[], bool]
 ) -> str | Path:
     """Return the folder of a GGUF file's conversion, with options changed to read it; the file itself without one."""
-    if not gguf.is_file():
+    if not os.path.isfile(gguf):
         raise FileNotFoundError("there is no such file")
     folder = cached_conversion(gguf, say, should_stop)
     if folder is None:
@@ -248,7 +251,7 @@ def read_checkpoint(
 def _loading_failure(where: str | Path, error: Exception) -> str:
     """Say in a few words why a model cannot be loaded."""
     path = Path(where)
-    if not path.exists() and (path.is_absolute() or len(path.parts) > 2 or str(where).startswith((".", "~"))):
+    if not os.path.exists(path) and (path.is_absolute() or len(path.parts) > 2 or str(where).startswith((".", "~"))):
         return f"there is no such {'file' if path.suffix.lower() == '.gguf' else 'folder'}"
     text = " ".join(str(error).split()) or type(error).__name__
     return textwrap.shorten(text.split(". ")[0], 200, placeholder=" ...").rstrip(".")

@@ -63,12 +63,19 @@ def test_without_peft_it_says_how_to_install_it(folders, monkeypatch):
     assert "pip install peft" in describe_model(folders[1]).problem
 
 
-@pytest.mark.parametrize("config", ["{", "[]", "{}", json.dumps({"base_model_name_or_path": 3})])
+@pytest.mark.parametrize("config", ["{", "[" * 100_000, "[]", "{}", json.dumps({"base_model_name_or_path": 3})])
 def test_a_damaged_adapter_is_refused(folders, config):
     (folders[1] / "adapter_config.json").write_text(config)
     with pytest.raises(SteeringError, match="adapter: adapter_config.json"):
         load_model(folders[1])
     assert "adapter_config.json" in describe_model(folders[1]).problem
+
+
+def test_an_adapter_of_an_adapter_is_refused(folders):
+    adapter = make_adapter(folders[1], tiny_network("llama"), str(folders[1]))  # of itself
+    assert "names an adapter as its base" in describe_model(adapter).problem
+    with pytest.raises(SteeringError, match="adapter: adapter_config.json names an adapter as its base"):
+        load_model(adapter)
 
 
 def test_a_base_that_is_not_there_is_named(tmp_path):

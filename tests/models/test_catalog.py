@@ -1,14 +1,24 @@
 """What is said of a model before it is loaded, and the models loaded of late."""
 
 import json
+import struct
 from types import SimpleNamespace
 
 import huggingface_hub
 import pytest
 
+from steering.errors import SteeringError
 from steering.models import catalog
 from steering.models.catalog import describe_model, free_memory, recent_models, remember_model
+from steering.models.loading import load_model
 from tests.tiny_models import tiny_network, tokenizer
+
+LONG = "/" + 5000 * "a"
+
+
+def header(text):
+    """Return a safetensors file that is nothing but a header."""
+    return struct.pack("<Q", len(text)) + text.encode()
 
 
 @pytest.fixture
@@ -44,6 +54,10 @@ def test_what_does_not_fit_is_said_not_to(folder, monkeypatch):
         (lambda f: (f / "model.safetensors").unlink(), "holds no weights;"),
         (lambda f: (f / "model.safetensors").rename(f / "pytorch_model.bin"), "no weights in safetensors"),
         (lambda f: (f / "model.safetensors").write_bytes(b"nothing"), "damaged or not safetensors"),
+        (lambda f: (f / "model.safetensors").write_bytes(header("[" * 100_000)), "damaged or not safetensors"),
+        (lambda f: (f / "model.safetensors").write_bytes(header('{"x": {"shape": ["a"]}}')), "damaged or not safe"),
+        (lambda f: (f / "model.safetensors").write_bytes(header('{"x": {"shape": 5}}')), "damaged or not safetensors"),
+        (lambda f: (f / "config.json").write_text("[" * 100_000), "no config.json"),
         (lambda f: [each.unlink() for each in f.glob("tokenizer*")], "no tokenizer"),
     ],
 )
@@ -53,9 +67,16 @@ def test_a_folder_that_holds_no_model_is_refused_before_loading(folder, damage, 
     assert problem in info.problem and "\n" not in info.problem
 
 
-@pytest.mark.parametrize("source", ["/no/such/folder", "./none", "a/b/c", "no such file.gguf", "some words"])
+NOWHERE = ["/no/such/folder", "./none", "a/b/c", "no such file.gguf", "some words", LONG, f"{LONG}.gguf"]
+
+
+@pytest.mark.parametrize("source", NOWHERE)
 def test_what_is_not_there(source):
-    assert "there is no such" in describe_model(source).problem
+    info = describe_model(source)
+    assert "there is no such" in info.problem and len(info.problem) < 200
+    if " " not in source:
+        with pytest.raises(SteeringError, match="there is no such"):
+            load_model(source)
 
 
 def test_a_file_that_is_no_gguf(tmp_path):
@@ -95,7 +116,7 @@ def test_recent_models_are_kept_the_latest_first(monkeypatch, tmp_path):
     for source in [*"abcdefghijkl", "c"]:
         remember_model(source)
     assert recent_models() == list("clkjihgfed")
-    for damage in ("{", "3", '[1, "a"]'):
+    for damage in ("{", "3", '[1, "a"]', "[" * 100_000):
         (tmp_path / "recent_models.json").write_text(damage)
         assert set(recent_models()) <= {"a"}
     remember_model("b")

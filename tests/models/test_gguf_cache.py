@@ -4,6 +4,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from steering.errors import LoadingCancelled, SteeringError
 from steering.models import bundled, gguf_cache
@@ -97,12 +98,35 @@ def test_a_conversion_that_was_killed_heals(quick, cache):
     assert cached_conversion(file, SAID.append) == folder == conversion_of(file)
 
 
-def test_conversions_used_longest_ago_make_room(quick, cache, monkeypatch):
+def test_conversions_used_longest_agomake_room(quick, cache, monkeypatch):
     first, second = (cached_conversion(quick(f"{name}.gguf", name), SAID.append) for name in "ab")
     size = sum(file.stat().st_size for file in first.rglob("*"))
     monkeypatch.setenv("STEERING_GGUF_CACHE_GB", str((size + 4000) / 1e9))
     third = cached_conversion(quick("c.gguf", "c"), SAID.append)
     assert third.is_dir() and second.is_dir() and not first.exists()
+
+
+def test_a_conversion_that_another_start_makes_is_not_deleted(quick, cache, monkeypatch):
+    file = quick("a.gguf")
+    digest = cached_conversion(file, SAID.append).name
+    shutil.rmtree(cache / digest)
+    partial = cache / f"partial-{digest}-x"
+    partial.mkdir()
+    (partial / "weights").write_bytes(bytes(5000))
+    monkeypatch.setenv("STEERING_GGUF_CACHE_GB", "0.000001")
+    with FileLock(cache / f"{digest}.lock"):
+        gguf_cache.make_room(cache, 0)
+        assert partial.is_dir()
+    gguf_cache.make_room(cache, 0)  # nobody works there any more
+    assert not partial.exists()
+
+
+def test_what_a_killed_start_left_goes_with_the_next_conversion(quick, cache):
+    file = quick("a.gguf")
+    folder = cached_conversion(file, SAID.append)
+    folder.rename(cache / f"partial-{folder.name}-x")
+    assert cached_conversion(file, SAID.append) == folder
+    assert [path for path in cache.iterdir() if path.is_dir()] == [folder]
 
 
 def test_a_file_larger_than_the_cache_is_read_as_it_is(quick, cache, monkeypatch):
