@@ -30,8 +30,12 @@ class Endpoint:
 
     def __post_init__(self) -> None:
         """Raise SteeringError for what is no web address, or without a model's name."""
-        parts = urlsplit(self.url.strip())
-        if parts.scheme not in ("http", "https") or not parts.hostname:
+        try:
+            parts = urlsplit(self.url.strip())
+            sound = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 1) > 0
+        except ValueError:  # an address or a port that is none
+            sound = False
+        if not sound:
             raise SteeringError(f"{shortened(self.url)}: this is no web address; write it as https://host/v1.")
         if not self.model.strip():
             raise SteeringError("The endpoint's model has no name; write it as the server knows it.")
@@ -55,7 +59,7 @@ class Endpoint:
             "seed": seed,
         }
         key = next((value for name in KEYS if (value := os.environ.get(name))), "")
-        headers = {"Authorization": f"Bearer {key}"} if key else {}
+        headers = {"Authorization": f"Bearer {key}"} if key and self.is_private else {}
         response = self._posted(request, headers)
         try:
             found = response.json()
@@ -70,6 +74,12 @@ class Endpoint:
         return text, tokens, choice.get("finish_reason") == "length"
 
     @property
+    def is_private(self) -> bool:
+        """Whether a key may be sent: over https, or without it to this machine, where nobody reads along."""
+        parts = urlsplit(self.url.strip())
+        return parts.scheme == "https" or parts.hostname in ("localhost", "127.0.0.1", "::1")
+
+    @property
     def host(self) -> str:
         """The server's name, for messages."""
         return urlsplit(self.url.strip()).netloc.rpartition("@")[2]
@@ -80,9 +90,9 @@ class Endpoint:
             try:
                 # No redirects: they could carry prompts and key to another host.
                 response = httpx.post(url, json=request, headers=headers, timeout=TIMEOUT, follow_redirects=False)
-            except httpx.HTTPError as error:
+            except (httpx.HTTPError, httpx.InvalidURL) as error:
                 reason = shortened(str(error) or type(error).__name__, 80)
-                raise SteeringError(f"{self.host} cannot be reached ({reason}); check the address.") from error
+                raise SteeringError(f"{self.host} cannot be reached ({reason}); check the address.") from None
             busy = response.status_code == 429 or response.status_code >= 500
             if not busy or attempt == RETRIES:
                 break

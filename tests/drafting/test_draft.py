@@ -190,8 +190,23 @@ def test_a_server_that_is_not_there():
         list(draft_pairs(Endpoint("http://127.0.0.1:9/v1", "writer"), "cheerful", prompts=PROMPTS[:1]))
 
 
+def test_the_key_goes_to_no_other_machine_unencrypted():
+    private = {
+        url: Endpoint(url, "m").is_private for url in ("https://a.b/v1", "http://a.b/v1", "http://localhost:1/v1")
+    }
+    assert list(private.values()) == [True, False, True]
+
+
 @pytest.mark.parametrize(
-    ("url", "model"), [("file:///etc/passwd", "m"), ("host/v1", "m"), ("http://", "m"), ("http://host/v1", " ")]
+    ("url", "model"),
+    [
+        ("file:///etc/passwd", "m"),
+        ("host/v1", "m"),
+        ("http://", "m"),
+        ("http://h:abc/v1", "m"),
+        ("http://[::1/v1", "m"),
+        ("http://host/v1", " "),
+    ],
 )
 def test_what_is_no_endpoint_is_refused(url, model):
     with pytest.raises(SteeringError, match="no web address|no name"):
