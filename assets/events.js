@@ -1,7 +1,7 @@
 // The events over which the page's scripts talk, all sent on `document` as `steering:<name>`. Before every script.
 const EVENTS = {
   // sliders.js, at every step of a drag (live: true) and when a value is set -> next-token.js, answer-cards.js (the strip)
-  // { live: bool, active: slug or '', multipliers: { slug: number, those other than 0 }, generation: of the model }
+  // { live: bool, active: slug or '', multipliers: { slug: number, those other than 0 }, generation: of the model, ticket: of the visitor }
   sliderMoved: 'slider-moved',
   // next-token.js, once it can listen -> sliders.js, which answers with sliderMoved. No payload.
   slidersRequested: 'sliders-requested',

@@ -14,6 +14,7 @@ let outdated = false; // whether the request in flight was overtaken by what is 
 const cache = new Map(); // request as JSON -> answer
 let multipliers = {};
 let generation = null; // of the page's model, which the server may have changed meanwhile
+let ticket = null; // tells the server whose vectors these are
 let turns = [];
 
 const field = (id) => document.querySelector(`#${id} textarea`)?.value ?? '';
@@ -73,7 +74,7 @@ const update = () => {
     return;
   }
   const full = Boolean(document.querySelector('#full-weights input')?.checked);
-  const request = { prompt, system: field('system'), multipliers, turns, full, generation };
+  const request = { prompt, system: field('system'), multipliers, turns, full, generation, ticket };
   const answer = cache.get(JSON.stringify(request)); // a slider comes by the same places again
   outdated = Boolean(answer) && inFlight;
   pending = answer ? null : request;
@@ -83,6 +84,7 @@ let timer = null;
 const updateSoon = (delay) => { clearTimeout(timer); timer = setTimeout(update, delay); };
 listen(EVENTS.sliderMoved, (moved) => {
   multipliers = moved.multipliers;
+  ticket = moved.ticket;
   if (generation !== moved.generation) {
     generation = moved.generation;
     draw({ forecast: 'Asking the model ...', chances: [] });

@@ -5,6 +5,7 @@ const root = h('div', { class: 'slider-panel' });
 element.replaceChildren(root);
 let pointer = false;
 let pending = null;
+let unit = 'none'; // in which the multipliers are told, too
 
 const copy = () => JSON.parse(JSON.stringify(props.value));
 const clamp = (number) => {
@@ -14,7 +15,7 @@ const clamp = (number) => {
 const moved = () => props.value.sliders.filter((s) => s.multiplier !== 0);
 const setting = () => Object.fromEntries(moved().map((s) => [s.slug, s.multiplier]));
 const announce = (live) => emit(EVENTS.sliderMoved, {
-  live, active: props.value.active, multipliers: setting(), generation: props.value.generation,
+  live, active: props.value.active, multipliers: setting(), generation: props.value.generation, ticket: props.value.ticket,
 });
 const setValue = (value) => {
   clearTimeout(pending);
@@ -35,25 +36,44 @@ const move = (slug, number) => {
   announce(true);
 };
 
+const UNITS = {
+  dose: { label: 'dose', words: (s) => (s.dose ? `${(100 * Math.abs(s.multiplier) * s.dose).toFixed(1)} % of the stream` : 'dose not known') },
+  kl: { label: 'KL units', words: (s) => (s.kl ? `${(Math.abs(s.multiplier) * s.kl).toFixed(2)} KL units` : 'KL not measured') },
+};
 const drawSlider = (row, slider) => {
   const range = row.querySelector('.slider-range');
   const number = row.querySelector('.slider-number');
   if (Number(range.value) !== slider.multiplier) range.value = slider.multiplier;
   if (document.activeElement !== number || Number(number.value) !== slider.multiplier) number.value = slider.multiplier;
-  row.style.setProperty('--turned', slider.multiplier / props.value.range);
+  // Beyond its ends only the number box goes: the slider then reaches as far as what was written there.
+  const [low, high] = [Math.min(slider.low, slider.multiplier), Math.max(slider.high, slider.multiplier)];
+  if (Number(range.min) !== low || Number(range.max) !== high) {
+    range.min = low;
+    range.max = high;
+    range.value = slider.multiplier;
+  }
+  row.style.setProperty('--share', (slider.multiplier - low) / (high - low));
+  row.style.setProperty('--zero', -low / (high - low));
+  row.querySelector('.slider-beyond').hidden = slider.low <= slider.multiplier && slider.multiplier <= slider.high;
+  const words = unit === 'none' ? '' : UNITS[unit].words(slider);
+  row.querySelector('.slider-unit').textContent = slider.multiplier ? words : '';
   range.setAttribute('aria-valuetext', slider.multiplier ? `${signed(slider.multiplier)}` : 'off');
 };
 const sliderRow = (slider) => {
   const { range, step } = props.value;
   const limits = { min: -range, max: range, step, value: slider.multiplier, 'data-slug': slider.slug };
+  const measured = slider.measured ? ` Sound from ${signed(slider.low)} to ${signed(slider.high)}, as measured; type a number to go past it.` : '';
   return h('div', { class: 'slider', 'data-row': slider.slug },
     h('div', { class: 'slider-head' },
       h('label', { for: `slider-${slider.slug}`, title: slider.behavior }, slider.name),
+      h('small', { class: 'slider-unit' }),
       h('input', { ...limits, class: 'slider-number', type: 'number', id: `number-${slider.slug}`, 'aria-label': `${slider.name}: multiplier as a number` })),
-    h('input', { ...limits, class: 'slider-range', type: 'range', id: `slider-${slider.slug}`,
+    h('input', { ...limits, min: slider.low, max: slider.high, class: 'slider-range', type: 'range', id: `slider-${slider.slug}`,
       'aria-label': `${slider.name}: multiplier`, 'aria-describedby': `hint-${slider.slug}` }),
-    h('p', { class: 'slider-hint', id: `hint-${slider.slug}` },
-      slider.made_for ? `made for ${slider.made_for}: ${slider.behavior}` : slider.behavior));
+    h('p', { class: 'slider-hint', id: `hint-${slider.slug}`, title: measured.trim() },
+      slider.made_for ? `made for ${slider.made_for}: ${slider.behavior}` : slider.behavior),
+    h('p', { class: 'slider-hint slider-beyond', hidden: true },
+      `Beyond ${signed(slider.low)} to ${signed(slider.high)}, where the text stayed sound when it was measured.`));
 };
 // Vectors made for other models, folded: those of the same size have sliders too, with effects unknown.
 let unfolded = false;
@@ -71,7 +91,7 @@ const foreign = (sliders, others) => {
 let drawnShape = '';
 const render = () => {
   const { sliders, others, pins, hidden } = props.value;
-  const shape = JSON.stringify([sliders.map((s) => [s.slug, s.name, s.behavior, s.made_for]), others, pins, hidden]);
+  const shape = JSON.stringify([sliders.map((s) => [s.slug, s.name, s.behavior, s.made_for, s.low, s.high]), others, pins, hidden]);
   if (shape !== drawnShape) {
     const focused = document.activeElement && root.contains(document.activeElement) && document.activeElement.id;
     drawnShape = shape;
@@ -80,7 +100,10 @@ const render = () => {
       ...foreign(sliders, others),
       ...(sliders.length ? [h('div', { class: 'slider-buttons' },
         h('button', { type: 'button', id: 'zero-all', 'data-act': 'zero', title: 'Set every slider to 0' }, 'Zero all'),
-        h('button', { type: 'button', id: 'pin-setting', 'data-act': 'pin', title: 'Keep the present setting as one more column' }, 'Pin this setting'))] : []),
+        h('button', { type: 'button', id: 'pin-setting', 'data-act': 'pin', title: 'Keep the present setting as one more column' }, 'Pin this setting'),
+        h('label', { class: 'unit-choice', title: 'Dose: length of what is added, as a share of the residual stream. KL units: 1 is where the 95th percentile of the KL divergence is 1 nat, by which all vectors compare.' }, 'also in ',
+          h('select', { id: 'slider-unit' }, h('option', { value: 'none' }, 'no other unit'),
+            Object.entries(UNITS).map(([value, { label }]) => h('option', { value, selected: value === unit }, label)))))] : []),
       ...(pins.length || hidden.length ? [h('ul', { class: 'pins', 'aria-label': 'Pinned settings' },
         pins.map((pin, i) => h('li', {}, h('span', {}, pin.name || pin.title),
           h('button', { type: 'button', 'data-unpin': i, 'aria-label': `Remove the pin ${pin.name || pin.title}` }, '\u00d7'))),
@@ -99,6 +122,11 @@ root.addEventListener('input', (event) => {
   if (event.target.matches('.slider-range')) move(event.target.dataset.slug, clamp(parseFloat(event.target.value)));
 });
 root.addEventListener('change', (event) => {
+  if (event.target.id === 'slider-unit') {
+    unit = event.target.value;
+    render();
+    return;
+  }
   if (!event.target.matches('.slider-range, .slider-number')) return;
   const number = clamp(parseFloat(event.target.value));
   event.target.value = number;
@@ -116,7 +144,7 @@ const canPin = (value, pinned) => Object.keys(pinned).length > 0 && value.pins.l
 const pin = async () => {
   const pinned = setting();
   if (!canPin(props.value, pinned)) return;
-  const title = await server.pin_title(JSON.stringify(pinned)); // one rule for all titles, the server's
+  const title = await server.pin_title(JSON.stringify({ setting: pinned, ticket: props.value.ticket })); // one rule for all titles, the server's
   const value = copy(); // as it is by now: there may have been a second click
   if (!title || !canPin(value, pinned)) return;
   value.pins.push({ title, setting: pinned, name: '' });

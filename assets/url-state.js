@@ -32,14 +32,21 @@ const steeringPage = {
     document.querySelector('#copy-link').dataset.leftOut = long ? ', without the long prompt' : '';
     history.replaceState(null, '', `${location.pathname}?${query}`);
   },
+  // The link to this state. On a Space the page lies in a frame of another address, which passes its query on to the page.
+  link: () => (STEERING_SPACE ? `https://huggingface.co/spaces/${STEERING_SPACE}${location.search}` : location.href),
   copyUrl: async () => {
     const button = document.querySelector('#copy-link');
+    const link = steeringPage.link();
     try {
-      await navigator.clipboard.writeText(location.href);
+      await navigator.clipboard.writeText(link);
       button.textContent = `Link copied${button.dataset.leftOut || ''}`;
       setTimeout(() => { button.textContent = 'Copy link'; }, COPIED_MS);
-    } catch { // no permission, or no secure context
-      window.prompt('Copy this link:', location.href);
+    } catch { // no permission, or no secure context; a frame of another address may open no dialog, either
+      document.querySelector('#link-to-copy')?.remove();
+      const field = Object.assign(document.createElement('input'), { id: 'link-to-copy', readOnly: true, value: link });
+      field.setAttribute('aria-label', 'Link to copy');
+      document.querySelector('#actions').after(field);
+      field.select();
     }
   },
   stampGenerate: withStamp(true),

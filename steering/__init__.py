@@ -25,6 +25,7 @@ _HOMES = {
     "stream": "steering.generation",
     "Sampling": "steering.generation",
     "Library": "steering.vectors",
+    "play": "steering.interface",
 }
 __all__ = sorted(_HOMES)
 

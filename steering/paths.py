@@ -9,13 +9,13 @@ APP_NAME = "steering-playground"
 PACKAGE = Path(__file__).resolve().parent
 
 
-def shipped(folder: str) -> Path:
-    """Return the folder of files that ship with the project: `assets` or `vectors`.
+def shipped(name: str) -> Path:
+    """Return a folder or file that ships with the project: `assets`, `vectors`, `README.md` ...
 
     They lie at the top of a checkout, and inside the package once it is built into a wheel.
     """
-    beside = PACKAGE.parent / folder
-    return beside if beside.is_dir() else PACKAGE / "shipped" / folder
+    inside = PACKAGE / "shipped" / name
+    return inside if inside.exists() else PACKAGE.parent / name
 
 
 def cache_dir() -> Path:

@@ -16,6 +16,8 @@ import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from steering.deploy import HARDWARE
+
 ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 MODULES = sorted((ROOT / "steering").rglob("*.py"))
@@ -66,7 +68,16 @@ def test_every_package_imported_is_declared() -> None:
     assert (
         undeclared(
             MODULES,
-            declared([*PROJECT["dependencies"], *extras["adapters"], *extras["quantized"], *extras["tracking"]]),
+            declared(
+                [
+                    *PROJECT["dependencies"],
+                    *extras["adapters"],
+                    *extras["harness"],
+                    *extras["quantized"],
+                    *extras["tracking"],
+                    *extras["zerogpu"],
+                ]
+            ),
         )
         == []
     )
@@ -86,17 +97,24 @@ def test_the_space_front_matter_is_sound() -> None:
     assert wanted.specifier.contains(matter["sdk_version"])
     assert wanted.specifier.contains(gradio.__version__)
     assert len(matter["short_description"]) <= 60
+    assert matter["python_version"] == "3.12"  # what ZeroGPU has; the workflow runs it, too
+    workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text(encoding="utf-8"))
+    assert matter["python_version"] in workflow["jobs"]["test"]["strategy"]["matrix"]["python"]
+    assert matter["suggested_hardware"] in HARDWARE and matter["hf_oauth"] is True
+    assert (ROOT / matter["thumbnail"]).is_file()
+    assert "hf_oauth_scopes" not in matter  # who somebody is; nothing is read or written in their name
 
 
 LAYERS = (
-    {"errors", "paths", "plugins"},
+    {"errors", "limits", "paths", "plugins"},
     {"vectors"},
     {"models"},
     {"pairs"},
-    {"intervention", "runtime"},
+    {"intervention", "runtime", "prompting"},
     {"scoring", "generation"},
     {"evaluation", "drafting"},
-    {"training", "run_record"},
+    {"training", "run_record", "deploy"},
+    {"experiments"},
     {"cli", "interface", "__main__"},
 )
 """The folders and files of `steering/` from the bottom up; each imports from its own layer and those before it."""

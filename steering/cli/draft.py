@@ -34,8 +34,9 @@ def add_options(draft: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
     """Draft the pairs and write them; Ctrl-C keeps those so far."""
-    from steering.drafting import Endpoint, contrasting_system_prompts, draft_pairs
+    from steering.drafting import draft_pairs
     from steering.models.loading import load_model
+    from steering.prompting import Endpoint, contrasting_system_prompts
 
     output = Path(options.output)
     if output.suffix.lower() != ".csv" or not output.parent.is_dir():

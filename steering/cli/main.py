@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 from steering import __version__
-from steering.cli import draft, evaluate, generate, play, train, vectors
+from steering.cli import deploy, draft, evaluate, generate, play, report, reproduce, train, vectors
 from steering.cli.options import add_model_options
 from steering.cli.output import logging_to_stderr
 from steering.errors import SteeringError, UnknownColumns
@@ -31,9 +31,12 @@ COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None], Run]] 
     "train": ("train a steering vector on preference pairs", train.add_options, train.run),
     "generate": ("answer one prompt under several settings side by side", generate.add_options, generate.run),
     "evaluate": ("measure a vector on preference pairs", evaluate.add_options, evaluate.run),
+    "report": ("show an evaluation again, or compare two", report.add_options, report.run),
+    "reproduce": ("run an experiment of the paper", reproduce.add_options, reproduce.run),
     "list": ("list the vectors on the shelf", lambda parser: None, vectors.run_list),
     "show": ("tell everything about a vector", vectors.add_show_options, vectors.run_show),
     "import": ("copy a vector file onto the shelf", vectors.add_import_options, vectors.run_import),
+    "deploy": ("make a Hugging Face Space of the playground", deploy.add_options, deploy.run),
     "export": ("write a vector to a file", vectors.add_export_options, vectors.run_export),
 }
 """Name -> (help, what adds its options, what it does). Their modules load torch only when they run."""

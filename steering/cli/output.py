@@ -23,15 +23,16 @@ class Bar(contextlib.AbstractContextManager):
         self._options = {"desc": what, "unit": unit, "file": sys.stderr, "disable": silent or None}
         self._bar: tqdm | None = None
 
-    def show(self, done: int, total: int, **figures: str) -> None:
-        """Move the bar to `done` of `total`, with the figures beside it."""
-        self._bar = self._bar or tqdm(total=total, **self._options)
+    def show(self, done: int, total: int | None, **figures: str) -> None:
+        """Move the bar to `done` of `total` (None: not known), with the figures beside it."""
+        if self._bar is None:
+            self._bar = tqdm(total=total, **self._options)
         self._bar.total = total  # the first report may not know it yet
         self._bar.set_postfix(figures, refresh=False)
         self._bar.update(done - self._bar.n)
 
     def __exit__(self, *error: object) -> None:
-        if self._bar:
+        if self._bar is not None:
             self._bar.close()
 
 

@@ -9,13 +9,14 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from steering.drafting.endpoint import Endpoint
-from steering.drafting.instructions import contrasting_system_prompts
-from steering.drafting.prompts import varied
 from steering.errors import SteeringError
 from steering.generation.stream import generate
+from steering.limits import NO_LIMITS, Limits
 from steering.models.loading import LanguageModel
 from steering.pairs.schema import BadRow, Message, PreferencePair, check
+from steering.prompting.endpoint import Endpoint
+from steering.prompting.instructions import contrasting_system_prompts
+from steering.prompting.prompts import varied
 
 TEMPERATURE = 0.3
 """At 0.7 the bundled model lost the thread in every second answer (24 drafts of "cheerful", read by hand). The prompts
@@ -83,6 +84,7 @@ def draft_pairs(
     seed: int = 0,
     max_new_tokens: int = 64,
     should_stop: Callable[[], bool] = lambda: False,
+    limits: Limits = NO_LIMITS,
 ) -> Iterator[DraftProgress]:
     """Draft preference pairs; yield after every prompt, and once at the end.
 
@@ -94,7 +96,8 @@ def draft_pairs(
         count: of pairs, at most `MOST_PAIRS`.
         prompts: by default the shipped ones, in an order drawn by `seed`.
         max_new_tokens: of an answer, which is cut at its last whole sentence.
-        should_stop: once True, the draft ends with the pairs so far.
+        should_stop: once True, the draft ends with the pairs so far, and so it does after `Limits.training_seconds`.
+        limits: what the caller may ask for.
 
     Raises SteeringError for an unusable description or count, or a server that does not answer.
 
@@ -104,6 +107,7 @@ def draft_pairs(
     """
     if not 1 <= count <= MOST_PAIRS:
         raise SteeringError(f"The number of pairs is {count}; give one from 1 to {MOST_PAIRS}.")
+    limits.check_pairs(count, max(map(len, prompts or ()), default=0))
     systems = system_prompts or contrasting_system_prompts(behavior, opposite)
     asked = list(dict.fromkeys(prompts if prompts is not None else varied(seed)))
     wanted = min(count, len(asked))
@@ -115,7 +119,11 @@ def draft_pairs(
         left = seconds / len(made) * (wanted - len(made)) if made and not done else None
         return DraftProgress(tuple(made), wanted, tokens, seconds, left, note, done)
 
-    for prompt, written in _answers(source, asked, systems, seed, max_new_tokens, should_stop):
+    def over() -> bool:
+        seconds = limits.training_seconds
+        return should_stop() or (seconds is not None and time.monotonic() - began >= seconds)
+
+    for prompt, written in _answers(source, asked, systems, seed, max_new_tokens, over):
         if written is None:  # stopped in the middle of it
             break
         tokens += written.tokens
@@ -125,7 +133,7 @@ def draft_pairs(
             continue
         made.append(PreferencePair(prompt, written.chosen, written.rejected, line=len(made) + 1))
         yield report("")
-        if len(made) == wanted or should_stop():
+        if len(made) == wanted or over():
             break
     yield report(_last_note(source, len(made), wanted, unusable), done=True)
 

@@ -14,6 +14,7 @@ What people can read should not be called broken, so doubtful texts pass. No oth
 """
 
 import math
+import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -41,6 +42,10 @@ NONSENSE_PERPLEXITY, NONSENSE_RATIO = 32.0, 6.0
 # sound answer of 12 tokens had a perplexity of 31. The limit is raised by about one standard error of the mean.
 SPREAD = 2.0
 
+# The score falls with the logarithm of the perplexity from where cheerful, poetic and pirate answers still read well to
+# one and a half times the limit of nonsense, and with what is repeated beyond a tenth of the 4-grams.
+SCORE_PERPLEXITY, SCORE_END, SCORE_REPEATED = 16.0, 1.5, 0.1
+
 # One token that is all but impossible must not decide alone, and float32 rounds such a probability to 0.
 LEAST_PROBABILITY = 1e-12
 
@@ -54,12 +59,22 @@ class Fluency:
         repeated: share of its 4-grams of tokens that stood before in it, 0 to 1.
         distinct: share of different tokens among its tokens, 0 to 1; longer texts have less.
         reason: why it counts as broken down, as in "the answer repeats itself", without its subject; else empty.
+        compression: bytes of the text over those of zlib's best compression; more for texts that repeat themselves.
+        score: 1 for a text as likely as the untouched model's own, falling with the logarithm of its perplexity to 0
+            where nonsense begins, and with the share that it repeats; 0 if it has broken down.
     """
 
     perplexity: float
     repeated: float
     distinct: float
     reason: str = ""
+    compression: float = 1.0
+    score: float = 1.0
+
+    @property
+    def logp(self) -> float:
+        """Mean log-probability of a token in the untouched model, in nats."""
+        return -math.log(self.perplexity)
 
     @property
     def broken(self) -> bool:
@@ -95,7 +110,9 @@ def fluency(column: Column, baseline: Column | None = None) -> Fluency:
         reason = "repeats itself"
     elif perplexity > limit:
         reason = "reads like nonsense to the untouched model"
-    return Fluency(perplexity, _share(again), _distinct(units), reason)
+    repeated = _share(again)
+    score = 0.0 if reason else _score(perplexity, max(NONSENSE_PERPLEXITY, NONSENSE_RATIO * usual), repeated)
+    return Fluency(perplexity, repeated, _distinct(units), reason, _compression(column.text), score)
 
 
 def last_sound(judgements: Mapping[float, Fluency], multiplier: float) -> float | None:
@@ -117,6 +134,19 @@ def _perplexity(column: Column) -> float:
         chance.untouched if chance.untouched > LEAST_PROBABILITY else LEAST_PROBABILITY for chance in column.trace
     )
     return math.exp(-sum(map(math.log, chances)) / len(column.trace))
+
+
+def _score(perplexity: float, nonsense: float, repeated: float) -> float:
+    """Score a text that has not broken down, from 0 to 1; `nonsense` is the perplexity where nonsense begins."""
+    end = SCORE_END * nonsense
+    likely = math.log(end / perplexity) / math.log(end / SCORE_PERPLEXITY)
+    fresh = 1 - (repeated - SCORE_REPEATED) / (LOOP - SCORE_REPEATED)
+    return min(1.0, max(0.0, likely)) * min(1.0, max(0.0, fresh))
+
+
+def _compression(text: str) -> float:
+    data = text.encode()
+    return len(data) / len(zlib.compress(data, 9)) if data else 1.0
 
 
 def _unit(chance: TokenChance) -> str:

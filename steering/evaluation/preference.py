@@ -34,6 +34,10 @@ class PreferenceResult:
         pairs: how many pairs were measured.
         accuracy_interval: 95 % interval of the accuracy (Wilson, "Probable inference", JASA 1927).
         margin_interval: the same of the margin, by a bootstrap over the pairs.
+        pairs_moved: share of pairs whose own margin has the sign of the multiplier; 0 at multiplier 0.
+        margin_per_token: the margin with each answer's log-probability divided by its number of tokens, in nats; None
+            if the numbers of tokens are not known.
+        chosen_logps, rejected_logps: mean log-probability of the answers, summed over tokens, in nats.
     """
 
     multiplier: float
@@ -42,6 +46,10 @@ class PreferenceResult:
     pairs: int
     accuracy_interval: tuple[float, float]
     margin_interval: tuple[float, float]
+    pairs_moved: float = 0.0
+    margin_per_token: float | None = None
+    chosen_logps: float = 0.0
+    rejected_logps: float = 0.0
 
     def as_dict(self) -> dict[str, Any]:
         """Return the attributes by name, as the command line's JSON has them."""
@@ -81,7 +89,14 @@ def evaluate(
     logps = preference_logps(
         scorer, list(additions.values()), indices=indices, on_progress=on_progress, processes=processes
     )
-    return preference_results(logps, list(additions))
+    return preference_results(logps, list(additions), answer_lengths(scorer, indices))
+
+
+def answer_lengths(scorer: PairScorer, indices: Sequence[int] | None = None) -> Tensor:
+    """Return the numbers of tokens of chosen and rejected answers, float32 [n, 2]."""
+    places = range(len(scorer.pairs)) if indices is None else indices
+    pairs = [scorer.pairs[place] for place in places]
+    return torch.tensor([[len(pair.chosen), len(pair.rejected)] for pair in pairs], dtype=torch.float32)
 
 
 def additions_at(
@@ -127,20 +142,47 @@ def preference_logps(
     return processes.total(own_logps, shape[0] * shape[1] * shape[2]).view(shape)
 
 
-def preference_results(logps: Tensor, multipliers: Sequence[float]) -> list[PreferenceResult]:
-    """Compute accuracy and margin at each multiplier, from [1 + multipliers, n, 2] as `preference_logps` returns it."""
-    reference, *steered = (log_ratio(rows).double() for rows in logps)
-    return [_result(m, ratio > 0, ratio - reference) for m, ratio in zip(multipliers, steered, strict=True)]
+def preference_results(
+    logps: Tensor, multipliers: Sequence[float], lengths: Tensor | None = None
+) -> list[PreferenceResult]:
+    """Compute what pairs show at each multiplier.
+
+    Args:
+        logps: [1 + multipliers, n, 2] as `preference_logps` returns it.
+        lengths: numbers of tokens of the answers [n, 2], for the margin per token.
+    """
+    rows = logps.double().cpu()
+    per_token = None if lengths is None else log_ratio(rows / lengths.double().cpu())
+    return [
+        _result(
+            m,
+            rows[0],
+            rows[1 + place],
+            None if per_token is None else float((per_token[1 + place] - per_token[0]).mean()),
+        )
+        for place, m in enumerate(multipliers)
+    ]
 
 
-def _result(multiplier: float, preferred: Tensor, margins: Tensor) -> PreferenceResult:
-    """Summarise pairs at one multiplier: bool [n] and float64 [n]."""
-    count, accuracy = len(margins), float(preferred.double().mean())
+def _result(multiplier: float, reference: Tensor, steered: Tensor, per_token: float | None) -> PreferenceResult:
+    """Summarise pairs at one multiplier: float64 [n, 2] untouched and steered."""
+    ratios = log_ratio(steered)
+    margins = ratios - log_ratio(reference)
+    count, accuracy = len(margins), float((ratios > 0).double().mean())
     drawn = torch.randint(count, (RESAMPLES, count), generator=torch.Generator().manual_seed(0))
-    means = margins.cpu()[drawn].mean(dim=1)
+    means = margins[drawn].mean(dim=1)
     low, high = (float(means.quantile(share)) for share in (0.025, 0.975))
     return PreferenceResult(
-        multiplier, accuracy, float(margins.mean()), count, wilson_interval(accuracy, count), (low, high)
+        multiplier,
+        accuracy,
+        float(margins.mean()),
+        count,
+        wilson_interval(accuracy, count),
+        (low, high),
+        float((multiplier * margins > 0).double().mean()),
+        per_token,
+        float(steered[:, 0].mean()),
+        float(steered[:, 1].mean()),
     )
 
 
@@ -152,5 +194,5 @@ def wilson_interval(share: float, count: int) -> tuple[float, float]:
 
 
 def log_ratio(logps: Tensor) -> Tensor:
-    """Return log p(chosen) - log p(rejected), [n], of log-probabilities [n, 2]."""
-    return logps[:, 0] - logps[:, 1]
+    """Return log p(chosen) - log p(rejected), [..., n], of log-probabilities [..., n, 2]."""
+    return logps[..., 0] - logps[..., 1]

@@ -19,6 +19,7 @@ from steering.generation.engine.protocol import DecodingEngine
 from steering.generation.request import prompt_ids
 from steering.generation.results import TokenChance
 from steering.intervention.additions import Additions, Setting, additions_for, placed
+from steering.limits import NO_LIMITS, Limits
 from steering.models.chat_template import DEFAULT_SYSTEM_PROMPT, Conversation
 from steering.models.loading import LanguageModel
 from steering.vectors.vector import TOKEN_SCOPES
@@ -55,10 +56,11 @@ class Preview:
     Args:
         model: the model; it is not changed.
         weights: `full` or `float16`, as for `generation.stream`; the latter is faster on a CPU.
+        limits: what one question may ask for.
     """
 
-    def __init__(self, model: LanguageModel, weights: str = "full") -> None:
-        self.model = model
+    def __init__(self, model: LanguageModel, weights: str = "full", limits: Limits = NO_LIMITS) -> None:
+        self.model, self.limits = model, limits
         self._decoder = decoder_of(model, weights)
         self._cached: OrderedDict[tuple[Any, int, tuple[int, ...]], tuple[Tensor, Any]] = OrderedDict()
         self._prompt_ids = lru_cache(CACHED_PROMPTS)(partial(prompt_ids, model))
@@ -86,6 +88,7 @@ class Preview:
         began = time.perf_counter()
         additions = {scope: additions_for(self.model, [setting], [scope]) for scope in TOKEN_SCOPES}
         turns = tuple((role, content) for role, content in before)  # hashable
+        self.limits.check_request(1, 1, prompt, system, (content for _, content in turns))
         ids = self._prompt_ids(prompt, system=system, before=turns)
         in_prompt = placed(additions["all"], additions["answer"], len(ids), len(ids) - 1)
         with self._passes:

@@ -14,6 +14,7 @@ from steering.generation.prompt_batch import PromptBatch
 from steering.generation.results import Column, TokenChance
 from steering.generation.sampling import MAX_NEW_TOKENS, Sampling, SharedNoise
 from steering.intervention.additions import Setting, additions_for
+from steering.limits import NO_LIMITS, Limits
 from steering.models.chat_template import DEFAULT_SYSTEM_PROMPT, Conversation, conversation
 from steering.models.loading import LanguageModel
 from steering.vectors.vector import TOKEN_SCOPES
@@ -32,6 +33,7 @@ class Request:
         settings: one for each column.
         system, before, histories, trace: as in `stream`.
         sampling: how tokens are chosen.
+        limits: what the caller may ask for.
 
     Attributes:
         columns: the answers so far.
@@ -52,6 +54,7 @@ class Request:
         histories: Sequence[Conversation] | None = None,
         sampling: Sampling,
         trace: bool = False,
+        limits: Limits = NO_LIMITS,
     ) -> None:
         sampling.check()
         if not 1 <= len(settings) <= MAX_COLUMNS:
@@ -59,6 +62,8 @@ class Request:
         befores = [before] * len(settings) if histories is None else list(histories)
         if len(befores) != len(settings):
             raise SteeringError(f"{len(befores)} histories were given for {len(settings)} columns; give one for each.")
+        for each in befores:
+            limits.check_request(len(settings), sampling.max_new_tokens, prompt, system, (text for _, text in each))
         self.columns = [Column(setting) for setting in settings]
         self._trace = trace
         steered = [column for column, setting in enumerate(settings) if trace and any(setting.values())]
@@ -120,15 +125,28 @@ class Request:
             for batch, rows, tokens in zip(batches, logits, chosen, strict=True):
                 log_probabilities = rows.gather(-1, tokens[:, None])[:, 0] - rows.logsumexp(-1)
                 chances.update(zip(batch.rows, log_probabilities.exp().tolist(), strict=True))
+        divergences = self._divergences(batches, logits) if self._trace else {}
         seconds = time.perf_counter() - self._began
         finished = set()
         for row in range(len(self.columns)):
-            if row in token_of and self._append(row, token_of[row], chances, seconds):
+            if row in token_of and self._append(row, token_of[row], chances, divergences.get(row, 0.0), seconds):
                 finished |= {row, self._untouched_rows.get(row, row)}
         continuing = [[place for place, row in enumerate(batch.rows) if row not in finished] for batch in batches]
         return chosen, continuing
 
-    def _append(self, row: int, token: int, chances: dict[int, float], seconds: float) -> bool:
+    def _divergences(self, batches: Sequence[PromptBatch], logits: Sequence[Tensor]) -> dict[int, float]:
+        """Compute KL(steered || untouched) of the next token in nats for each column that has an untouched row."""
+        row_logits = {row: rows[i] for b, rows in zip(batches, logits, strict=True) for i, row in enumerate(b.rows)}
+        pairs = [(column, row) for column, row in self._untouched_rows.items() if column in row_logits]
+        if not pairs:
+            return {}
+        steered, untouched = (
+            torch.stack([row_logits[pair[side]] for pair in pairs]).log_softmax(dim=-1) for side in (0, 1)
+        )
+        divergences = (steered.exp() * (steered - untouched)).sum(dim=-1).clamp(min=0)
+        return {column: kl for (column, _), kl in zip(pairs, divergences.tolist(), strict=True)}
+
+    def _append(self, row: int, token: int, chances: dict[int, float], divergence: float, seconds: float) -> bool:
         """Append a token to a column; return whether the column is finished."""
         column, answer = self.columns[row], self._answers[row]
         answer.append(token)
@@ -138,7 +156,7 @@ class Request:
         trace = column.trace
         if self._trace:
             untouched = chances[self._untouched_rows.get(row, row)]
-            trace = (*trace, TokenChance(text[len(column.text) :], untouched, chances[row]))
+            trace = (*trace, TokenChance(text[len(column.text) :], untouched, chances[row], divergence))
         self.columns[row] = Column(column.setting, text, len(answer), finished, seconds, trace)
         return finished
 

@@ -81,7 +81,7 @@ class QueueEntry:
                 self.end(error)
         return self.abandoned or self.status is Status.FINISHED
 
-    def begin(self, decoder: Decoder, prefix_cache: PrefixCache) -> None:
+    def begin(self, decoder: Decoder, prefix_cache: PrefixCache | None) -> None:
         """Make the rows, to be prefilled."""
         self.request.start_clock()
         self.batches = self.request.prompt_batches(decoder, prefix_cache)

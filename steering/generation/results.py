@@ -8,11 +8,18 @@ from steering.vectors.vector import setting_title
 
 @dataclass(frozen=True)
 class TokenChance:
-    """One token: `text`, and its probability where it stands in the `untouched` and in the `steered` model."""
+    """One token where it stands in the answer.
+
+    Attributes:
+        text: the characters that it adds.
+        untouched, steered: its probability in the untouched and in the steered model.
+        kl: Kullback-Leibler divergence of all next tokens there, steered from untouched, in nats.
+    """
 
     text: str
     untouched: float
     steered: float
+    kl: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from steering.generation.request_queue import ActiveBatch, QueueEntry
 from steering.generation.results import Column
 from steering.generation.sampling import Sampling
 from steering.intervention.additions import Setting
+from steering.limits import NO_LIMITS, Limits
 from steering.models.chat_template import DEFAULT_SYSTEM_PROMPT, Conversation
 from steering.models.loading import LanguageModel
 
@@ -36,6 +37,7 @@ class DecodeServer:
         max_rows: most rows decoded at a time, over all requests; a request with more of its own runs alone.
         max_waiting: most requests that may wait for their turn.
         idle_seconds: without a request after which the decoding thread ends.
+        limits: what one request may ask for.
 
     Attributes:
         prefix_cache: keys and values of earlier requests that need not be computed again.
@@ -49,9 +51,10 @@ class DecodeServer:
         max_rows: int = 32,
         max_waiting: int = 32,
         idle_seconds: float = IDLE_SECONDS,
+        limits: Limits = NO_LIMITS,
     ) -> None:
         self.model, self.max_rows, self.max_waiting = model, max_rows, max_waiting
-        self.idle_seconds = idle_seconds
+        self.idle_seconds, self.limits = idle_seconds, limits
         self.prefix_cache = PrefixCache()
         self._decoder = decoder_of(model, weights)
         self._waiting: deque[QueueEntry] = deque()
@@ -103,6 +106,7 @@ class DecodeServer:
             histories=histories,
             sampling=sampling or Sampling(**sampling_options),
             trace=trace,
+            limits=self.limits,
         )
         return self._events_of(QueueEntry(request, should_stop))
 

@@ -1,12 +1,11 @@
-"""What the tabs share: the model, the shelf, and each visitor's latest run."""
+"""What the tabs share: the model, the visitors with their shelves, the queue of trainings."""
 
 import logging
 import threading
 import weakref
-from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
-from typing import Any, Self, TypeVar
+from typing import Any
 
 import gradio as gr
 import torch
@@ -15,139 +14,22 @@ from steering.errors import SteeringError
 from steering.generation.next_token import Preview
 from steering.generation.precision import PrecisionReport, precision_report
 from steering.generation.server import DecodeServer
-from steering.interface.html import duration
+from steering.interface.api_access import visitor_of_program
+from steering.interface.listeners import Listeners
+from steering.interface.model_in_use import ModelInUse
+from steering.interface.public_visitors import Visitors
+from steering.interface.runs import Runs, session_of
 from steering.interface.starter_job import StarterJob
+from steering.interface.training_queue import TrainingQueue
+from steering.interface.visitors import OneVisitor, Visitor
+from steering.interface.zero_gpu.page import GpuPreview, GpuServer, ZeroGpu
+from steering.limits import Limits
 from steering.models.loading import LanguageModel
+from steering.training import pipeline
 from steering.training.progress import Progress
 from steering.vectors.library import Library
 
 logger = logging.getLogger(__name__)
-
-Made = TypeVar("Made")
-
-
-class Runs:
-    """Each visitor's latest run. Starting a new one ends the one before; so does stopping.
-
-    Runs are ordered by when the browser sent them (in ms since 1970), since requests may overtake each other.
-    """
-
-    def __init__(self) -> None:
-        self._latest: dict[str, float] = defaultdict(float)
-        self._stopped: dict[str, float] = defaultdict(float)
-        self._lock = threading.Lock()
-
-    def begin(self, request: gr.Request | None, sent_at: float | None = None) -> "Run":
-        """Begin a run; without `sent_at` it counts as sent after all that came before."""
-        visitor = visitor_of(request)
-        with self._lock:
-            own = self._latest[visitor] + 1 if sent_at is None else float(sent_at)
-            self._latest[visitor] = max(self._latest[visitor], own)
-        return Run(
-            superseded=lambda: self._latest.get(visitor) != own,
-            stopped=lambda: self._stopped.get(visitor, 0) >= own,
-        )
-
-    def stop(self, request: gr.Request, sent_at: float = 0) -> None:
-        """End the visitor's run within one token; with `sent_at`, also one sent before that has not come in yet."""
-        visitor = visitor_of(request)
-        with self._lock:
-            self._stopped[visitor] = max(self._latest[visitor], float(sent_at))
-
-    def forget(self, request: gr.Request) -> None:
-        """End the run of a visitor who closed the page."""
-        with self._lock:
-            self._latest.pop(visitor_of(request), None)
-            self._stopped.pop(visitor_of(request), None)
-
-
-@dataclass(frozen=True)
-class Run:
-    """A visitor's run, asked while it works.
-
-    Attributes:
-        superseded: whether a newer run took its place, so that it must yield nothing more.
-        stopped: whether the visitor pressed Stop.
-    """
-
-    superseded: Callable[[], bool]
-    stopped: Callable[[], bool]
-
-    def over(self) -> bool:
-        """Whether to stop working."""
-        return self.superseded() or self.stopped()
-
-
-def visitor_of(request: gr.Request | None) -> str:
-    """Name the browser tab that a request came from; `local` outside a server."""
-    return getattr(request, "session_hash", None) or "local"
-
-
-@dataclass(frozen=True)
-class TrainingStatus:
-    """How far the running training is; all zero before its first step.
-
-    Attributes:
-        step, total_steps: steps taken, and in all.
-        seconds_left: estimated to the end; None while nothing is known.
-    """
-
-    step: int = 0
-    total_steps: int = 0
-    seconds_left: float | None = None
-
-    @classmethod
-    def of(cls, progress: Progress) -> Self:
-        """Take the figures from a report of the training."""
-        return cls(progress.step, progress.total_steps, progress.seconds_left)
-
-    def words(self) -> str:
-        """Say it as `step 3 of 24, about 40 s left`, or `just begun`."""
-        if not self.step:
-            return "just begun"
-        left = "" if self.seconds_left is None else f", about {duration(self.seconds_left)} left"
-        return f"step {self.step} of {self.total_steps}{left}"
-
-
-class ModelInUse:
-    """The model that the page runs, with what was made for it.
-
-    Attributes:
-        generation: counts the changes of the page's model, from 0.
-        source: what `load_model` was given; None where that is not known.
-        replaced_by: name of the model that took its place; empty while it is in use.
-    """
-
-    def __init__(self, model: LanguageModel, generation: int = 0, source: str | None = None) -> None:
-        self.model, self.generation, self.source = model, generation, source
-        self.replaced_by = ""
-        self._made: dict[tuple[Callable[..., Any], str], Any] = {}
-        self._making = threading.Lock()
-
-    def made(self, kind: Callable[..., Made], weights: str) -> Made:
-        """Return `kind(model, weights=weights)`, made at the first call."""
-        with self._making:
-            if (kind, weights) not in self._made:
-                self._made[kind, weights] = kind(self.model, weights=weights)
-            return self._made[kind, weights]
-
-    def check(self) -> None:
-        """Raise `ModelChanged` if another model took its place."""
-        if self.replaced_by:
-            raise ModelChanged(f"The model was changed to {self.replaced_by}; ask again.")
-
-    def until_changed(self, over: Callable[[], bool]) -> Callable[[], bool]:
-        """Return a `should_stop` that says what `over` says, and raises `ModelChanged` once the model was changed."""
-
-        def should_stop() -> bool:
-            self.check()
-            return over()
-
-        return should_stop
-
-
-class ModelChanged(SteeringError):
-    """The page's model was changed while a visitor's request was under way."""
 
 
 class AppState:
@@ -155,34 +37,64 @@ class AppState:
 
     Args:
         model: the one that the page opens with; `source`: what `load_model` was given for it.
-        library: the shelf.
+        visitors: who comes by, with their shelves and limits; a library is the shelf of the page's only user.
         load_options: arguments of `load_model` that also hold for models chosen later, such as `device`.
+        gpu: where trainings, and perhaps answers, are sent on a ZeroGPU Space.
 
     Attributes:
         in_use: the model in use; handlers read it late, since it may be changed while the page is open.
+        limits: what a visitor may ask for.
         cpu_threads: that torch was given; while some work is under way, it reports fewer.
+        listeners: tells whether anybody waits for a request's answers.
         training: held by the one training run, or measurement of the machine's speed, that may work at a time.
-        training_status: how far the running training is; None where none runs.
         starters: makes the shipped behaviors for the model.
     """
 
     def __init__(
         self,
         model: LanguageModel,
-        library: Library,
+        visitors: Library | OneVisitor | Visitors,
         *,
         source: str | None = None,
         load_options: Mapping[str, Any] | None = None,
+        gpu: ZeroGpu | None = None,
     ) -> None:
-        self.library = library
+        self.gpu = gpu
+        self.visitors = OneVisitor(visitors) if isinstance(visitors, Library) else visitors
+        self.limits: Limits = self.visitors.limits
         self.load_options = dict(load_options or {})
         self.cpu_threads = torch.get_num_threads()
-        self.runs, self.training_runs = Runs(), Runs()
-        self.training = threading.Lock()
-        self.training_status: TrainingStatus | None = None
-        self.starters = StarterJob(library, self.training)
-        self._in_use: ModelInUse | None = ModelInUse(model, source=source)
+        self.listeners = Listeners()
+        self.runs, self.training_runs = Runs(self.listeners), Runs(self.listeners)
+        self.training = TrainingQueue(self.limits)
+        self.starters = StarterJob(self.visitors.owner, self.training)
+        self._in_use: ModelInUse | None = ModelInUse(model, source=source, limits=self.limits)
         self._generation = 0
+
+    @property
+    def is_public(self) -> bool:
+        """Whether strangers come by."""
+        return self.visitors.is_public
+
+    def visit(self, request: gr.Request | None = None) -> "Visit":
+        """Return the visit that a request of the page belongs to; without a request, one that keeps nothing.
+
+        Raises SteeringError for a browser that did not enter since the server was started.
+        """
+        if request is None:
+            return Visit(self, self.visitors.nobody())
+        try:
+            return Visit(self, self.visitors.of_session(session_of(request)))
+        except SteeringError as error:
+            raise NotEntered(str(error)) from error
+
+    def program_visit(self, request: gr.Request | None) -> "Visit":
+        """Return the visit of a program or an agent that calls an endpoint, see `api_access`."""
+        return Visit(self, visitor_of_program(self.visitors, request))
+
+    def visit_with_ticket(self, ticket: object) -> "Visit":
+        """Return the visit of a request that carries no session; SteeringError for a ticket that nobody was given."""
+        return Visit(self, self.visitors.of_ticket(ticket))
 
     @property
     def in_use(self) -> ModelInUse:
@@ -204,7 +116,7 @@ class AppState:
     def use_model(self, model: LanguageModel, source: str | None = None) -> None:
         """Put another model in the place of the present one, whose running requests end with `ModelChanged`."""
         old, self._generation = self._in_use, self._generation + 1
-        self._in_use = ModelInUse(model, self._generation, source)
+        self._in_use = ModelInUse(model, self._generation, source, self.limits)
         if old is not None:
             old.replaced_by = model.name
         self.warm_up()
@@ -220,26 +132,39 @@ class AppState:
         return weakref.ref(old.model)
 
     @property
-    def how_far_training(self) -> str:
-        """`training_status` as the end of a sentence, such as ` (step 3 of 24)`; empty where no training runs."""
-        return f" ({self.training_status.words()})" if self.training_status else ""
+    def writes_on_gpu(self) -> bool:
+        """Whether the model lies on a ZeroGPU, where only workers reach it."""
+        return self.gpu is not None and self.gpu.writes
 
-    def decode_server(self, weights: str) -> DecodeServer:
+    @property
+    def run_training(self) -> Callable[..., Generator[Progress, None, None]]:
+        """What trains, measures and saves, as `pipeline.run` does."""
+        return self.gpu.run_training if self.gpu else pipeline.run
+
+    def decode_server(self, weights: str) -> DecodeServer | GpuServer:
         """Return the decode server that all visitors share; it is made at the first call."""
+        if self.writes_on_gpu:
+            return GpuServer(self.limits)
         return self.in_use.made(DecodeServer, weights)
 
-    def preview(self, weights: str) -> Preview:
+    def preview(self, weights: str) -> Preview | GpuPreview:
         """Return what computes next-token probabilities for all visitors; it is made at the first call."""
+        if self.writes_on_gpu:
+            return GpuPreview(self.limits)
         return self.in_use.made(Preview, weights)
 
     def warm_up(self) -> None:
         """Make, beside the opening of the page, what the first visitor would wait for."""
+        if self.writes_on_gpu:
+            return
         in_use = self.in_use
         make = lambda: (in_use.made(DecodeServer, "float16"), in_use.made(Preview, "float16"))  # noqa: E731
         threading.Thread(target=make, daemon=True).start()
 
     def precision(self) -> PrecisionReport:
         """Report what float16 weights cost, or why they are not in use, and how answers are decoded."""
+        if self.writes_on_gpu:
+            return PrecisionReport(kl=0.0, why_full="the model lies on a GPU", way="transformers' forward")
         return precision_report(self.model, "float16")
 
     def decoding_summary(self) -> str:
@@ -249,3 +174,46 @@ class AppState:
         except Exception:  # an architecture may fail in any way; what a visitor asks for then says how
             logger.warning("the decoder could not be made, so the page does not say which way decodes", exc_info=True)
             return ""
+
+
+class NotEntered(SteeringError, gr.Error):
+    """A request of the page from a browser that did not enter; shown as it is, without a traceback in the log."""
+
+    def __init__(self, sentence: str) -> None:
+        gr.Error.__init__(self, sentence, print_exception=False)
+
+    def __str__(self) -> str:
+        return str(self.message)
+
+
+@dataclass(frozen=True)
+class Visit:
+    """The page as one visitor sees it: what all share, and the shelf that is theirs."""
+
+    app: AppState
+    visitor: Visitor
+
+    @property
+    def library(self) -> Library:
+        """The visitor's shelf."""
+        return self.visitor.library
+
+    @property
+    def limits(self) -> Limits:
+        """What the visitor may ask for."""
+        return self.app.limits
+
+    @property
+    def in_use(self) -> ModelInUse:
+        """See `AppState.in_use`."""
+        return self.app.in_use
+
+    @property
+    def model(self) -> LanguageModel:
+        """See `AppState.model`."""
+        return self.app.model
+
+    @property
+    def generation(self) -> int:
+        """See `AppState.generation`."""
+        return self.app.generation

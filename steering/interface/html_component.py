@@ -4,11 +4,14 @@ Gradio reads a template's `${...}` as code, after the value was put in, so a val
 the scripts build elements from it, and what a file or a model says stays text.
 """
 
+import json
+import os
 from typing import Any
 
 import gradio as gr
 
 from steering import paths
+from steering.limits import is_space
 
 WIDGET_SCRIPTS = ("dom", "events")
 """Before every widget's own script, which runs in a function of its own."""
@@ -27,8 +30,9 @@ def page_function(name: str) -> str:
 
 
 def page_head() -> str:
-    """Return the scripts of the page's head, as HTML."""
-    return f"<script>\n{_source(*HEAD_SCRIPTS)}</script>"
+    """Return the scripts of the page's head, as HTML; on a Space they know its address, which links name."""
+    space = json.dumps(os.environ.get("SPACE_ID", "") if is_space() else "").replace("<", "\\u003c")
+    return f"<script>\nconst STEERING_SPACE = {space};\n{_source(*HEAD_SCRIPTS)}</script>"
 
 
 def _source(*names: str) -> str:

@@ -5,7 +5,7 @@ import threading
 
 from steering.errors import SteeringError
 from steering.models.loading import LanguageModel
-from steering.training.starter_vectors import StarterProgress, make_starters
+from steering.training.starter_vectors import MachineLock, StarterProgress, make_starters
 from steering.vectors.library import Library
 
 END_SECONDS = 60.0
@@ -24,7 +24,7 @@ class StarterJob:
         note: the last report's note, kept until the next job.
     """
 
-    def __init__(self, library: Library, training: threading.Lock) -> None:
+    def __init__(self, library: Library, training: MachineLock) -> None:
         self._library, self._training = library, training
         self._thread: threading.Thread | None = None
         self._stopping = threading.Event()

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Self, overload
 
 from steering.errors import SteeringError
+from steering.limits import NO_LIMITS, Limits
 from steering.pairs.hub import download, hub_name, is_hub_id
 from steering.pairs.readers import MAX_BYTES, MAX_ROWS, FolderRows, RawTable, open_table, pasted_table
 from steering.pairs.readers.table import PairFile, at_most
@@ -167,6 +168,7 @@ def read_pairs(
     columns: Mapping[str, str] | None = None,
     max_pairs: int | None = None,
     draw_seed: int | None = None,
+    limits: Limits = NO_LIMITS,
 ) -> Pairs:
     """Read preference pairs from a file, a folder of files, or a data set of the Hugging Face Hub.
 
@@ -179,6 +181,7 @@ def read_pairs(
         columns: field of a pair -> column or dotted path, where the names are others (see `layouts.MAPPING_FIELDS`).
         max_pairs: rows that are read at most, up to `MAX_ROWS`, which is the default.
         draw_seed: draw those rows from all of them by this seed, instead of taking the first.
+        limits: how large the file may be, and how many pairs are read of it at most.
 
     Raises:
         SteeringError: the source cannot be read, or has no usable row.
@@ -189,13 +192,15 @@ def read_pairs(
         Read 9 rows of pairs.csv: 7 pairs kept, 2 dropped (duplicate: 1, prompt is empty: 1).
         >>> training, held_out = pairs.split(holdout=0.2)
     """
-    most = _limit(max_pairs)
+    most = _limit(max_pairs, limits)
     # To draw from a file, all of it has to be looked at.
     reach = most if draw_seed is None else 10**9
     path, name, note = Path(source), Path(source).name, ""
     if is_hub_id(source):
-        file = download(str(source))
+        file = download(str(source), limits)
         path, name, note = file.path, hub_name(str(source)), file.note
+    else:
+        limits.check_file(path)
     if path.is_dir():
         return _from_folder(path, columns or {}, most, draw_seed)
     table = open_table(path, columns or {}, reach)
@@ -209,6 +214,7 @@ def parse_pairs(
     source: str = "pasted text",
     columns: Mapping[str, str] | None = None,
     max_pairs: int | None = None,
+    limits: Limits = NO_LIMITS,
 ) -> Pairs:
     r"""Read preference pairs from a text: JSON or JSONL if it begins with a bracket, else CSV or TSV; see `read_pairs`.
 
@@ -216,7 +222,8 @@ def parse_pairs(
         >>> parse_pairs("prompt,chosen,rejected\nHi,Good day.,Yo!")
         <1 preference pair of pasted text>
     """
-    return _from_table(source, pasted_table(text, source, columns or {}), _limit(max_pairs), None)
+    limits.check_upload(len(text))
+    return _from_table(source, pasted_table(text, source, columns or {}), _limit(max_pairs, limits), None)
 
 
 def pairs_of_records(
@@ -241,10 +248,10 @@ def without_prompts(pairs: Pairs, others: Pairs) -> Pairs:
     return pairs.drop({index: reason for index, pair in enumerate(pairs) if pair.conversation in known})
 
 
-def _limit(max_pairs: int | None) -> int:
+def _limit(max_pairs: int | None, limits: Limits) -> int:
     if max_pairs is not None and max_pairs < 1:
         raise SteeringError(f"max_pairs is {max_pairs}; give a number from 1 to {MAX_ROWS:,}.")
-    return min(max_pairs or MAX_ROWS, MAX_ROWS)
+    return min(max_pairs or MAX_ROWS, limits.pairs or MAX_ROWS, MAX_ROWS)
 
 
 def _from_table(source: str, table: RawTable, most: int, draw_seed: int | None) -> Pairs:

@@ -1,11 +1,14 @@
 """Data sets of the Hugging Face Hub: found, weighed, and downloaded into the Hub's own cache."""
 
 import re
+import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from steering import paths
 from steering.errors import SteeringError
+from steering.limits import NO_LIMITS, Limits
 from steering.pairs.readers.archives import PACKED_SUFFIXES, holds_data
 from steering.pairs.readers.files import DATA_SUFFIXES, SUFFIXES
 from steering.pairs.readers.table import split_rank
@@ -22,6 +25,8 @@ PAGE = re.compile(r"^(hf://|https?://(www\.)?(huggingface\.co|hf\.co)/)(datasets
 REVISION = re.compile(r"^(blob|resolve|tree)/[^/]+/?|^viewer\b.*")
 """What the address of a page has and the path of a file has not."""
 TIMEOUT_SECONDS = 10
+MAX_STRANGERS_BYTES = 500_000_000
+"""Of all data sets that visitors of a public page had read, before they are deleted: a hundred of the largest."""
 MAX_DOWNLOAD_BYTES = 1_000_000_000
 """Of one file: the largest part of a Parquet branch has 500 MB."""
 
@@ -59,7 +64,7 @@ class HubFile:
     note: str
 
 
-def download(source: str) -> HubFile:
+def download(source: str, limits: Limits = NO_LIMITS) -> HubFile:
     """Download one file of a data set: the one named, else its training part, from its own files or as Parquet.
 
     Raises:
@@ -76,12 +81,13 @@ def download(source: str) -> HubFile:
     name, wanted = found.groups()
     wanted = REVISION.sub("", wanted or "")
     try:
-        files, revision = _files(name, None), None
+        token = None if limits.owner_login else False
+        files, revision = _files(name, None, token), None
         if wanted and wanted not in files:
             raise SteeringError(f"{name}: there is no file {wanted!r}; choose among {quoted_list(_data(files))}.")
         chosen = wanted or _training_file(files)
         if chosen is None:
-            files, revision = _files(name, PARQUET_BRANCH), PARQUET_BRANCH
+            files, revision = _files(name, PARQUET_BRANCH, token), PARQUET_BRANCH
             chosen = _training_file(files)
         if chosen is None:
             raise SteeringError(f"{name}: the data set has no file that can be read ({', '.join(SUFFIXES)}).")
@@ -90,7 +96,9 @@ def download(source: str) -> HubFile:
             raise SteeringError(
                 f"{name}: {chosen} has {size}, more than {MAX_DOWNLOAD_BYTES / 1e9:.0f} GB; name a smaller file."
             )
-        path = Path(hf_hub_download(name, chosen, repo_type="dataset", revision=revision))
+        limits.check_download(files[chosen])
+        cache = None if limits.owner_login else _strangers_cache()
+        path = Path(hf_hub_download(name, chosen, repo_type="dataset", revision=revision, token=token, cache_dir=cache))
     except SteeringError:
         raise
     except HfHubHTTPError as error:
@@ -112,16 +120,25 @@ def download(source: str) -> HubFile:
     return HubFile(path, "" if wanted else note)
 
 
-def _files(name: str, revision: str | None) -> dict[str, int]:
+def _files(name: str, revision: str | None, token: bool | None) -> dict[str, int]:
     """List the files of a data set with their bytes; none where it has no such branch."""
     from huggingface_hub import HfApi
     from huggingface_hub.errors import RevisionNotFoundError
 
     try:  # a listing by pages would be tried again for half a minute where there is no network
-        found = HfApi().dataset_info(name, revision=revision, files_metadata=True, timeout=TIMEOUT_SECONDS)
+        found = HfApi(token=token).dataset_info(name, revision=revision, files_metadata=True, timeout=TIMEOUT_SECONDS)
     except RevisionNotFoundError:
         return {}
     return {file.rfilename: file.size or 0 for file in found.siblings or []}
+
+
+def _strangers_cache() -> Path:
+    """Return the folder for what visitors of a public page have downloaded; emptied when it has grown too large."""
+    folder = paths.cache_dir() / "visitors-data-sets"
+    size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
+    if size > MAX_STRANGERS_BYTES:
+        shutil.rmtree(folder, ignore_errors=True)
+    return folder
 
 
 def _data(files: Iterable[str]) -> list[str]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from steering.errors import SteeringError
+from steering.limits import NO_LIMITS, Limits
 from steering.pairs.cells import paths_in
 from steering.pairs.hub import download, is_hub_id
 from steering.pairs.layout import Layout, find_layout
@@ -65,14 +66,16 @@ class _Finder:
         return {path: shortened(" ".join(_text(value).split()), LONGEST_VALUE) for path, value in found.items()}
 
 
-def preview_pairs(source: str | Path | bytes, *, columns: Mapping[str, str] | None = None) -> PairsPreview:
-    """Look at a file, a folder, a data set of the Hub, or pasted text given as bytes; `columns` as in `read_pairs`.
+def preview_pairs(
+    source: str | Path | bytes, *, columns: Mapping[str, str] | None = None, limits: Limits = NO_LIMITS
+) -> PairsPreview:
+    """Look at a file, a folder, a data set of the Hub, or pasted text given as bytes; arguments as of `read_pairs`.
 
     Raises nothing for bad input: `problem` says what is wrong.
     """
     finder = _Finder()
     try:
-        table = _table(source, dict(columns or {}), finder)
+        table = _table(source, dict(columns or {}), finder, limits)
     except SteeringError as error:
         return PairsPreview(finder.paths(), dict(columns or {}), "", None, str(error))
     paths, layout = finder.paths(), table.layout
@@ -83,10 +86,15 @@ def preview_pairs(source: str | Path | bytes, *, columns: Mapping[str, str] | No
     return PairsPreview(paths, mapping, name, pair, problem)
 
 
-def _table(source: str | Path | bytes, columns: Mapping[str, str], finder: _Finder) -> RawTable:
+def _table(source: str | Path | bytes, columns: Mapping[str, str], finder: _Finder, limits: Limits) -> RawTable:
     if isinstance(source, bytes):
+        limits.check_upload(len(source))
         return pasted_table(source.decode("utf-8", "replace"), "pasted text", columns, finder)
-    path = download(str(source)).path if is_hub_id(source) else Path(source)
+    if is_hub_id(source):
+        path = download(str(source), limits).path
+    else:
+        path = Path(source)
+        limits.check_file(path)
     if path.is_dir():
         return next(folder_tables(path, columns, FIRST_ROWS, finder))[1]
     return open_table(path, columns, FIRST_ROWS, finder)

@@ -4,6 +4,7 @@ Two cores that share one matrix product wait for each other after each of thousa
 program holds one of the cores for a moment, both stand still. Two halves of a batch meet at the end of a step only.
 """
 
+import os
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -141,6 +142,16 @@ def _part_pool(size: int) -> ThreadPoolExecutor:
 @cache
 def _step_pool() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(thread_name_prefix="steering-step")
+
+
+def _forget_pools() -> None:
+    """Forget the pools in a forked process: it inherits them without their threads, and would wait for ever."""
+    _part_pool.cache_clear()
+    _step_pool.cache_clear()
+
+
+if hasattr(os, "register_at_fork"):  # where there is fork
+    os.register_at_fork(after_in_child=_forget_pools)
 
 
 def _on_this_core(function: Callable[[], Result]) -> Result:

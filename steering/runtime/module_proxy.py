@@ -54,6 +54,23 @@ def copy_sharing_weights(network: PreTrainedModel, replacing: Mapping[nn.Module,
     return copy.deepcopy(network, memo)
 
 
+def copy_without_blocks_after(network: PreTrainedModel, blocks_path: str, layer: int) -> PreTrainedModel:
+    """Copy the network, sharing its weights, without the blocks after this layer; the network itself if there are none.
+
+    Hidden states up to the layer are those of the whole network, bit for bit. Some architectures may not run so.
+
+    Args:
+        blocks_path: dotted name of the list of decoder blocks.
+    """
+    if layer + 1 == len(network.get_submodule(blocks_path)):  # type: ignore[arg-type]
+        return network
+    shorter = copy_sharing_weights(network, {})
+    blocks = shorter.get_submodule(blocks_path)
+    assert isinstance(blocks, nn.ModuleList)  # as `find_blocks` says
+    del blocks[layer + 1 :]
+    return shorter
+
+
 class ModuleProxy(nn.Module):
     """Takes the place of a module in a copy of the network; attributes it lacks are the original's.
 

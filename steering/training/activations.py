@@ -14,7 +14,7 @@ from steering.models.blocks import hidden_of
 from steering.models.loading import LanguageModel
 from steering.pairs.tokenization import EncodedPair
 from steering.runtime.cpu_threads import in_threads
-from steering.runtime.module_proxy import copy_sharing_weights
+from steering.runtime.module_proxy import copy_without_blocks_after
 
 logger = logging.getLogger(__name__)
 
@@ -61,7 +61,7 @@ def answer_activations(
     """
     if position not in ("mean", "last"):
         raise ValueError(f"position is {position!r}, not 'mean' or 'last'")
-    network = _without_blocks_after(model, max(layers))
+    network = copy_without_blocks_after(model.network, model.blocks_path, max(layers))
     for start in range(0, len(pairs), PAIRS_A_BATCH):
         batch = pairs[start : start + PAIRS_A_BATCH]
         try:
@@ -73,20 +73,6 @@ def answer_activations(
             network = model.network
             chosen, rejected = _of_both_answers(model, network, batch, layers, position)
         yield AnswerActivations(chosen, rejected)
-
-
-def _without_blocks_after(model: LanguageModel, layer: int) -> PreTrainedModel:
-    """Copy the network, sharing its weights, without the blocks after this layer; the network itself if there are none.
-
-    Hidden states up to the layer are those of the whole network, bit for bit.
-    """
-    if layer + 1 == model.num_layers:
-        return model.network
-    network = copy_sharing_weights(model.network, {})
-    blocks = network.get_submodule(model.blocks_path)
-    assert isinstance(blocks, nn.ModuleList)  # as `find_blocks` says
-    del blocks[layer + 1 :]
-    return network
 
 
 def _of_both_answers(

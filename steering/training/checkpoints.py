@@ -60,9 +60,9 @@ def run_key(model: LanguageModel, pairs: Pairs, held_out: Pairs, method: str, co
     return hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()
 
 
-def checkpoint_path(key: str) -> Path:
-    """Where the run with this key writes its checkpoint: in the user's data folder."""
-    return paths.data_dir() / "checkpoints" / f"{key[:32]}{SUFFIX}"
+def checkpoint_path(key: str, folder: Path | None = None) -> Path:
+    """Where the run with this key writes its checkpoint: in `folder`, by default that of the user's data folder."""
+    return (folder or paths.data_dir() / "checkpoints") / f"{key[:32]}{SUFFIX}"
 
 
 class Checkpoint:

@@ -4,6 +4,7 @@ The page, the command line and the API iterate over `run`; Python programs that 
 """
 
 import logging
+import time
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from dataclasses import replace
@@ -19,11 +20,13 @@ from steering.evaluation.preference import (
     DEFAULT_MULTIPLIERS,
     PreferenceResult,
     additions_at,
+    answer_lengths,
     preference_logps,
     preference_results,
 )
+from steering.limits import NO_LIMITS, Limits
 from steering.models.loading import LanguageModel
-from steering.pairs.dataset import Pairs
+from steering.pairs.dataset import Pairs, PreferencePair
 from steering.pairs.tokenization import encode_pairs, readable_pairs
 from steering.runtime.distributed import ALONE, Processes
 from steering.scoring.scorer import PairScorer
@@ -61,6 +64,7 @@ def run(
     checkpoint: Path | None = None,
     fresh: bool = False,
     processes: Processes = ALONE,
+    limits: Limits = NO_LIMITS,
     **settings: Any,
 ) -> Generator[Progress, None, None]:
     """Train a vector, save it, measure it on the held-out pairs and save it again; report each step of that.
@@ -77,7 +81,7 @@ def run(
         save: called with the vector before `trained`, and again once its held-out results are in it; of several
             processes, on the main one only.
         multipliers: those at which it is measured.
-        should_stop, checkpoint, fresh, processes, settings: as `training_run` takes them.
+        should_stop, checkpoint, fresh, processes, limits, settings: as `training_run` takes them.
 
     Raises `NothingTrained` if it ended before its first step; SteeringError for settings or pairs that cannot be
     trained on, and whatever `save` raises.
@@ -91,6 +95,7 @@ def run(
         checkpoint=checkpoint,
         fresh=fresh,
         processes=processes,
+        limits=limits,
         **settings,
     )
 
@@ -141,7 +146,8 @@ def _measured(
         logps.append(preference_logps(own.scorer, rows, indices=group, processes=processes))
         yield Progress("measuring", step=done, total_steps=len(groups), vector=vector)
     together = torch.cat(logps, dim=1)
-    return preference_results(together, list(additions)), pair_margins(together, list(additions), held_out)
+    lengths = answer_lengths(own.scorer, own.indices)
+    return preference_results(together, list(additions), lengths), pair_margins(together, list(additions), held_out)
 
 
 def training_run(
@@ -154,6 +160,7 @@ def training_run(
     checkpoint: Path | None = None,
     fresh: bool = False,
     processes: Processes = ALONE,
+    limits: Limits = NO_LIMITS,
     **settings: Any,
 ) -> Generator[Progress, None, None]:
     """Train step by step, without saving or measuring: a report after each step; `done` is last and has the vector.
@@ -164,30 +171,82 @@ def training_run(
             vector that it would have reached without the interruption; a finished run deletes it.
         fresh: start from scratch even if the file is there.
         processes: those that train this vector together; each must make the same call.
+        limits: what may be asked for. When `training_seconds` have passed, training ends with the best vector so far.
         settings: the method's, such as layer=14.
 
-    Raises SteeringError for an unknown method or setting, or a setting out of range.
+    Raises SteeringError for an unknown method or setting, a setting out of range, or more than the limits allow.
     """
     chosen = method_named(method)
     config = chosen.config(settings)
+    limits.check_pairs(len(pairs) + len(held_out), max(map(_characters, (*pairs, *held_out)), default=0))
+    limits.check_batch_size(getattr(config, "batch_size", None))
     file = None
     if checkpoint and chosen.resumes:
         file = Checkpoint(checkpoint, run_key(model, pairs, held_out, method, config))
         if fresh and processes.is_main:
             file.discard()
-    return chosen.run(model, pairs, held_out, config, RunContext(should_stop, file, processes))
+    deadline = Deadline(should_stop, limits.training_seconds)
+    return _with_deadline(chosen.run(model, pairs, held_out, config, RunContext(deadline, file, processes)), deadline)
+
+
+class Deadline:
+    """A `should_stop` that also says stop once the seconds of a run are over, counted from its first report.
+
+    Attributes:
+        passed: whether it was the time that ended the run.
+    """
+
+    def __init__(self, should_stop: Callable[[], bool], seconds: float | None) -> None:
+        self._should_stop, self.seconds = should_stop, seconds
+        self.began = time.monotonic()
+        self.passed = False
+
+    def __call__(self) -> bool:
+        """Tell whether to stop."""
+        if self._should_stop():
+            return True
+        self.passed = self.seconds is not None and time.monotonic() - self.began >= self.seconds
+        return self.passed
+
+
+def _with_deadline(reports: Generator[Progress, None, None], deadline: Deadline) -> Generator[Progress, None, None]:
+    """Pass the reports of a run on; one that the time ended says so."""
+    deadline.began = time.monotonic()
+    with closing(reports):
+        for progress in reports:
+            if deadline.passed and progress.stopped == "asked":
+                note = f"The time limit of {deadline.seconds:.0f} seconds was reached; the best vector so far was kept."
+                if not progress.step:
+                    note = f"The time limit of {deadline.seconds:.0f} seconds was reached before the first step."
+                progress = replace(progress, stopped="time", note=" ".join(filter(None, [progress.note, note])))
+            yield progress
+
+
+def _characters(pair: PreferencePair) -> int:
+    """Count the characters of a pair's texts."""
+    texts = (pair.prompt, pair.chosen, pair.rejected, *(turn.content for turn in pair.before))
+    return sum(map(len, texts))
 
 
 def default_checkpoint(
-    model: LanguageModel, pairs: Pairs, held_out: Pairs, method: str = "bipo", **settings: Any
+    model: LanguageModel,
+    pairs: Pairs,
+    held_out: Pairs,
+    method: str = "bipo",
+    *,
+    folder: Path | None = None,
+    **settings: Any,
 ) -> Path | None:
-    """Where a run with these arguments writes its checkpoint, in the user's data folder; None if it needs none.
+    """Where a run with these arguments writes its checkpoint; None if it needs none.
+
+    In `folder`, by default the one of the user's data folder.
 
     The same arguments give the same file, so that asking for the same again goes on where the last attempt ended.
     """
     chosen = method_named(method)
     config = chosen.config(settings)
-    return checkpoint_path(run_key(model, pairs, held_out, method, config)) if chosen.resumes else None
+    key = run_key(model, pairs, held_out, method, config)
+    return checkpoint_path(key, folder) if chosen.resumes else None
 
 
 def train(

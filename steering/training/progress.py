@@ -44,8 +44,9 @@ class Progress:
         seconds, seconds_left: since the start of the training, and estimated to its end.
         held_out: results at +1 and -1 on held-out pairs, and `held_out_loss`, when they were measured at this step.
         vector: the best vector so far, when it was measured at this step, and always from `trained` on.
-        stopped: why a run ended before its last step: `asked`, `early` (the held-out loss no longer fell) or `broken`
-            (the loss was no longer a number); empty for one that did not.
+        stopped: why a run ended before its last step: `asked`, `time` (the limit of `Limits.training_seconds`), `early`
+            (the held-out loss no longer fell) or `broken` (the loss was no number any more); empty for one that did
+            not.
         settings: the method's settings, filled in; when `preparing` has come to them.
         note: something the user should know, in plain words.
         unit: what `step` counts while `training`: optimiser steps or pairs.
@@ -66,7 +67,7 @@ class Progress:
     held_out: tuple[PreferenceResult, ...] | None = None
     held_out_loss: float | None = None
     vector: SteeringVector | None = None
-    stopped: Literal["", "asked", "early", "broken"] = ""
+    stopped: Literal["", "asked", "time", "early", "broken"] = ""
     settings: dict[str, Any] | None = None
     note: str = ""
     unit: Literal["steps", "pairs"] = "steps"

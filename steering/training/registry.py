@@ -16,6 +16,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from steering.errors import SteeringError
+from steering.limits import NO_LIMITS, Limits
 from steering.plugins import with_plugins
 from steering.training.config import MethodConfig
 from steering.training.methods import OURS
@@ -110,13 +111,17 @@ class Method:
         """Make the config of these settings; raise SteeringError, one sentence, for an unknown or unsound one."""
         return self.config_class.checked(self.name, settings)
 
-    def preset_settings(self, effort: str | None) -> dict[str, Any]:
-        """Return the settings of the preset of this name, none for None; SteeringError for an unknown name."""
+    def preset_settings(self, effort: str | None, limits: Limits = NO_LIMITS) -> dict[str, Any]:
+        """Return the settings of the preset of this name, none for None.
+
+        Raises SteeringError for an unknown name, or one that the limits do not offer.
+        """
         if effort is None:
             return {}
         if effort not in self.presets:
             there_are = f"choose one of: {', '.join(self.presets)}" if self.presets else "leave it out"
             raise SteeringError(f"There is no effort {effort!r} of {self.name}; {there_are}.")
+        limits.check_effort(effort)
         return dict(self.presets[effort].settings)
 
     @property

@@ -32,8 +32,6 @@ power-seeking 0.5 to 0.7) in those models, so more would change little."""
 DRAFT_SECONDS = 5.0
 """After which a draft makes do with the pairs so far, at least `FEWEST_DRAFT_PAIRS`."""
 FEWEST_DRAFT_PAIRS = 8
-WITHOUT_VECTOR = {"pirate": "talks like a pirate; left: plain, formal words"}
-"""Behavior of an example set that comes without a shipped vector."""
 LONGEST_MODEL_NAME = 40
 """Characters of the model's name in a vector's name, which has room for 80."""
 METADATA_KEY = "starter"
@@ -68,7 +66,7 @@ def starters() -> list[Starter]:
             vector = SteeringVector.load(file)
             made.append(Starter(path.stem, vector.behavior, vector.description))
         except SteeringError:  # not every example set has a vector
-            made.append(Starter(path.stem, WITHOUT_VECTOR.get(path.stem, path.stem.replace("-", " "))))
+            made.append(Starter(path.stem, path.stem.replace("-", " ")))
     return made
 
 

@@ -5,12 +5,11 @@ vector of the same pairs and puts it in the draft's place. Both lie on the shelf
 """
 
 import logging
-import threading
 import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, Protocol
 
 from steering.evaluation.preference import evaluate
 from steering.models.loading import LanguageModel
@@ -20,7 +19,8 @@ from steering.training.pipeline import run
 from steering.training.progress import Progress
 from steering.training.registry import method_named
 from steering.training.starter_drafts import Starter, draft_vector, starter_of, starters, vector_texts
-from steering.vectors.library import Entry, Library, NotOnShelf
+from steering.vectors.entry import Entry
+from steering.vectors.library import Library, NotOnShelf
 from steering.vectors.vector import SteeringVector
 
 HOLDOUT = 0.2
@@ -55,11 +55,23 @@ class StarterProgress:
     note: str = ""
 
 
+class MachineLock(Protocol):
+    """What lets one training work at a time, such as a `threading.Lock`."""
+
+    def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
+        """Take it; return whether it was free in time (seconds)."""
+        ...
+
+    def release(self) -> None:
+        """Give it back."""
+        ...
+
+
 def make_starters(
     model: LanguageModel,
     library: Library,
     *,
-    lock: "threading.Lock | None" = None,
+    lock: MachineLock | None = None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> Iterator[StarterProgress]:
     """Put drafts of all shipped behaviors on the shelf, then train one after the other in their place.

@@ -1,6 +1,7 @@
 """Steering vectors: what they are, their file, the shelf, and the formats of other projects."""
 
-from steering.vectors.library import Entry, Library
+from steering.vectors.entry import Entry
+from steering.vectors.library import Library
 from steering.vectors.text import slug_of
 from steering.vectors.vector import MAX_MULTIPLIER, TOKEN_SCOPES, SteeringVector, check_multiplier, setting_title
 

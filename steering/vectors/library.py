@@ -1,4 +1,4 @@
-"""The shelf: the vectors that ship with the project and those of the user."""
+"""The shelf: the vectors that ship with the project, those that a page publishes, and those of the user."""
 
 import contextlib
 import dataclasses
@@ -9,8 +9,7 @@ import re
 import secrets
 import threading
 import time
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -18,7 +17,9 @@ from filelock import FileLock, Timeout
 from steering import paths
 from steering.errors import SteeringError
 from steering.vectors.drafts import Drafts
-from steering.vectors.formats.registry import read_any, suffixes
+from steering.vectors.entry import Entry, Section
+from steering.vectors.formats.registry import suffixes
+from steering.vectors.reader import VectorReader
 from steering.vectors.text import MAX_SLUG_LENGTH, TEXT_LIMITS, display_text, slug_of
 from steering.vectors.vector import SUFFIX, SteeringVector
 
@@ -32,25 +33,20 @@ LOCK_SECONDS = 20
 """Wait for another program that changes the shelf. A change takes milliseconds; a slow network disk takes seconds."""
 
 
-@dataclass(frozen=True)
-class Entry:
-    """One vector on the shelf. `slug` names its file; shipped vectors can be used and copied, not deleted."""
-
-    slug: str
-    path: Path
-    shipped: bool
-    vector: SteeringVector
-
-
 class Library:
-    """The shelf: shipped vectors and those of the user.
+    """The shelf: shipped vectors, published ones and those of the user.
 
     A file that is unchanged on disk comes back as the same object, so vectors serve as keys of a setting. May be used
     by several threads, and its folder by several processes.
 
     Args:
-        own: folder of the user's vectors; by default the one of `paths.data_dir()`.
+        own: folder of the user's vectors; by default the one of `paths.data_dir()`. It is made when it is written to.
         shipped: folder of those that come with the project.
+        published: folder of those that the owner of a public page shows to every visitor; None for none.
+        check_count: called before one is added, with how many the user will then have; what it raises stands in the
+            way.
+        reader: reads the files; shelves that share it have the same object for the same file.
+        before_change: called before anything is written; what it raises stands in the way.
 
     Attributes:
         problems: one sentence for each file that the last `entries()` could not read.
@@ -63,29 +59,43 @@ class Library:
         'power-seeking-x-0-5'
     """
 
-    def __init__(self, own: Path | None = None, shipped: Path | None = None) -> None:
+    def __init__(
+        self,
+        own: Path | None = None,
+        shipped: Path | None = None,
+        *,
+        published: Path | None = None,
+        check_count: Callable[[int], None] = lambda count: None,
+        reader: VectorReader | None = None,
+        before_change: Callable[[], None] = lambda: None,
+    ) -> None:
         self.own = (own or _own_folder()).absolute()
         self.shipped = (shipped or paths.shipped("vectors")).absolute()
+        self.published = published and published.absolute()
+        self._reader = reader or VectorReader()
+        self._check_count, self._before_change = check_count, before_change
         self.drafts = Drafts(self.own / ".drafts")
         self.problems: list[str] = []
         self._lock = threading.RLock()  # among threads; the other one among processes
         self._file_lock = FileLock(self.own / ".lock", timeout=LOCK_SECONDS, thread_local=False)
-        self._loaded: dict[Path, tuple[tuple[int, ...], SteeringVector | str]] = {}
         self._path_of: dict[str, Path] = {}  # slug -> file, as the last `entries()` listed them
 
     def entries(self) -> list[Entry]:
-        """List the shelf, shipped vectors first, each part by name; an own file hides a shipped one of its slug.
+        """List the shelf: shipped, published, own, each part by name; a later part hides earlier ones of a slug of its.
 
-        Unreadable files are left out and described in `problems`. Lists both folders and stats every file in them.
+        Unreadable files are left out and described in `problems`. Lists the folders and stats every file in them.
         """
         with self._lock:
             problems: list[str] = []
-            own = self._folder(self.own, False, problems)
-            hidden = {entry.slug for entry in own}
-            shipped = [e for e in self._folder(self.shipped, True, problems) if e.slug not in hidden]
+            hidden: set[str] = set()
+            listed: list[Entry] = []
+            for folder, section in reversed(self._sections()):
+                entries = self._folder(folder, section, problems)
+                listed = [entry for entry in entries if entry.slug not in hidden] + listed
+                hidden |= {entry.slug for entry in entries}
             self.problems = problems
-            self._path_of = {entry.slug: entry.path for entry in shipped + own}
-            return shipped + own
+            self._path_of = {entry.slug: entry.path for entry in listed}
+            return listed
 
     def entry(self, slug: str) -> Entry:
         """Look up one vector by slug; stats its file only, unless the slug is new or its file is gone.
@@ -94,14 +104,14 @@ class Library:
         """
         with self._lock:
             path = self._path_of.get(slug)
-            hidden = path is not None and path.parent == self.shipped and (self.own / path.name).is_file()
+            hidden = path is not None and path.parent != self.own and (self.own / path.name).is_file()
             if path is None or hidden or not path.is_file():
                 self.entries()
                 path = self._path_of.get(slug)
             if path is None:
                 self._raise_if_damaged(slug)
                 raise _not_on_shelf(slug)
-            return self._entry(path, shipped=path.parent == self.shipped)
+            return self._entry(path)
 
     def fitting(self, hidden_size: int, num_layers: int) -> list[Entry]:
         """List the vectors on the shelf that can be added to a model of this width and depth."""
@@ -138,14 +148,19 @@ class Library:
         with self._lock:
             self._raise_if_damaged(wanted)
             if files and (Path(wanted).suffix.lower() in suffixes(readable=True) or "/" in wanted or os.sep in wanted):
-                return self._read(Path(os.path.expanduser(wanted)).absolute())
+                return self._reader.read(Path(os.path.expanduser(wanted)).absolute())
         near = difflib.get_close_matches(wanted.casefold(), by_name, n=1)
         hint = f" (did you mean {by_name[near[0]].slug!r}?)" if near else ""
         raise _not_on_shelf(wanted, hint, [entry.slug for entry in entries])
 
     def add(self, vector: SteeringVector) -> Entry:
-        """Put a copy of the vector on the shelf; if its name is taken, the copy gets a number behind it."""
+        """Put a copy of the vector on the shelf; if its name is taken, the copy gets a number behind it.
+
+        Raises what `check_count` does if the user has as many as are allowed.
+        """
+        self._before_change()
         with self._changing():
+            self._check_count(len(_vector_files(self.own)) + 1)
             path, name = self._free_place(display_text(vector.name, "name") or "vector")
             dataclasses.replace(vector, name=name).save(path)
             return self._entry(path)
@@ -156,7 +171,7 @@ class Library:
             path = _vector_files(self.own).get(slug)
             if path is None:
                 raise _not_on_shelf(slug)
-            dataclasses.replace(vector, name=self._read(path).name).save(path)
+            dataclasses.replace(vector, name=self._reader.read(path).name).save(path)
             return self._entry(path)
 
     def delete(self, slug: str) -> str:
@@ -165,6 +180,8 @@ class Library:
             path = _vector_files(self.own).get(slug)
             if path is None and slug in _vector_files(self.shipped):
                 raise SteeringError(f"{slug!r} ships with the playground and cannot be deleted.")
+            if path is None and self.published and slug in _vector_files(self.published):
+                raise SteeringError(f"{slug!r} is published by the owner of this page and cannot be deleted.")
             if path is None:
                 raise _not_on_shelf(slug)
             token = f"{time.time_ns()}-{secrets.token_hex(4)}"
@@ -195,7 +212,7 @@ class Library:
     def _free_place(self, wanted: str) -> tuple[Path, str]:
         """Find a free path and name for a vector that is to have this name, numbered if it is taken."""
         names = {entry.vector.name.casefold() for entry in self.entries()}
-        files = {stem.casefold() for folder in (self.own, self.shipped) for stem in _vector_files(folder)}
+        files = {stem.casefold() for folder, _ in self._sections() for stem in _vector_files(folder)}
         for number in itertools.count(1):
             tail = f" {number}" if number > 1 else ""
             name = wanted[: TEXT_LIMITS["name"] - len(tail)].rstrip() + tail
@@ -204,41 +221,30 @@ class Library:
                 return self.own / f"{slug}{SUFFIX}", name
         raise AssertionError("unreachable: the numbers do not end")
 
-    def _folder(self, folder: Path, shipped: bool, problems: list[str]) -> list[Entry]:
+    def _sections(self) -> list[tuple[Path, Section]]:
+        """List the folders, those of the user last."""
+        published: list[tuple[Path, Section]] = [(self.published, "published")] if self.published else []
+        return [(self.shipped, "shipped"), *published, (self.own, "own")]
+
+    def _folder(self, folder: Path, section: Section, problems: list[str]) -> list[Entry]:
         """List a folder's readable vectors by name; append a sentence to `problems` for each other file."""
         entries = []
         for path in _vector_files(folder).values():
             try:
-                entries.append(self._entry(path, shipped))
+                entries.append(Entry(path.stem, path, section, self._reader.read(path)))
             except SteeringError as error:
                 problems.append(str(error))
         return sorted(entries, key=lambda entry: (entry.vector.name.casefold(), entry.slug))
 
-    def _entry(self, path: Path, shipped: bool = False) -> Entry:
-        return Entry(path.stem, path, shipped, self._read(path))
+    def _entry(self, path: Path) -> Entry:
+        section = next(section for folder, section in reversed(self._sections()) if path.parent == folder)
+        return Entry(path.stem, path, section, self._reader.read(path))
 
     def _raise_if_damaged(self, slug: str) -> None:
         """Raise SteeringError, saying what is wrong, if the shelf has a file of this slug that cannot be read."""
-        for folder in (self.own, self.shipped):
+        for folder, _ in reversed(self._sections()):
             if (path := _vector_files(folder).get(slug)) is not None:
-                self._read(path)
-
-    def _read(self, path: Path) -> SteeringVector:
-        """Read the vector in a file, once for as long as inode, time and size of the file stay the same."""
-        try:
-            status = path.stat()
-        except (OSError, ValueError) as error:
-            raise SteeringError(f"{path.name[:80]}: there is no such file; check the path.") from error
-        stamp = (status.st_ino, status.st_mtime_ns, status.st_size)
-        if self._loaded.get(path, (None,))[0] != stamp:
-            try:
-                self._loaded[path] = (stamp, read_any(path))
-            except SteeringError as error:
-                self._loaded[path] = (stamp, str(error))
-        loaded = self._loaded[path][1]
-        if isinstance(loaded, str):
-            raise SteeringError(loaded)
-        return loaded
+                self._reader.read(path)
 
     @contextlib.contextmanager
     def _changing(self) -> Iterator[None]:

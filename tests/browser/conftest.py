@@ -86,10 +86,14 @@ def page(browser: Browser) -> Iterator[Page]:
 
 @pytest.fixture
 def pairs_file(tmp_path: Path) -> Path:
-    """Twenty pairs of an example set as a stranger's file: BiPO's column names, a byte-order mark, one bad row."""
+    """Twenty pairs of an example set as a stranger's file: BiPO's column names, a byte-order mark, one bad row.
+
+    The first question names the test, so that no training goes on from the checkpoint that another test left.
+    """
     source = paths.shipped("assets") / "examples" / "cheerful.csv"
     with source.open(encoding="utf-8", newline="") as file:
         rows = list(csv.reader(file))[1:21]
+    rows[0][0] += f" ({tmp_path.name})"
     path = tmp_path / "my cheerful pairs.csv"
     with path.open("w", encoding="utf-8-sig", newline="") as file:
         csv.writer(file).writerows([["question", "matching", "not_matching"], *rows, ["No answer?", "", "none"]])

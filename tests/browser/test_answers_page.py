@@ -42,12 +42,12 @@ def test_dragging_flips_through_whole_answers_without_generating(page: Page, add
     assert asked and all("component_server" in url for url in asked)  # the preview's
     page.mouse.up()
     texts(page)
-    page.locator(".ticks button", has_text="+3").click()
-    expect(page.locator(".reply.strip h3")).to_have_text("cheerful +3")
-    expect(page.locator(".ticks button[aria-pressed=true]")).to_have_text("+3")
-    page.locator(".ticks button", has_text="+3").dblclick()  # the setting becomes what is shown
-    expect(page.locator("#slider-cheerful")).to_have_value("3")
-    page.wait_for_function("document.querySelector('.reply.setting h3')?.innerText === 'cheerful +3'")
+    page.locator(".ticks button", has_text="+2").click()
+    expect(page.locator(".reply.strip h3")).to_have_text("cheerful +2")
+    expect(page.locator(".ticks button[aria-pressed=true]")).to_have_text("+2")
+    page.locator(".ticks button", has_text="+2").dblclick()  # the setting becomes what is shown
+    expect(page.locator("#slider-cheerful")).to_have_value("2")
+    page.wait_for_function("document.querySelector('.reply.setting h3')?.innerText === 'cheerful +2'")
 
 
 def test_changed_words_are_marked_until_the_switch_is_off(page: Page, address: str) -> None:
@@ -172,8 +172,8 @@ def test_the_strip_stays_while_columns_are_written(page: Page, address: str) -> 
     page.evaluate("""() => { window.gone = false; new MutationObserver(() => {
         if (!document.querySelector('.reply.strip')) window.gone = true;
     }).observe(document.querySelector('#columns'), { childList: true, subtree: true }); }""")
-    drag(page, "cheerful", 0.9)
-    page.wait_for_function("document.querySelector('#columns').innerText.includes('cheerful +2.')")
+    drag(page, "cheerful", 0.99)
+    page.wait_for_function("document.querySelector('#columns').innerText.includes('cheerful +2')")
     texts(page)
     assert not page.evaluate("window.gone")
 

@@ -48,7 +48,7 @@ def test_the_last_of_many_clicks_is_what_is_shown(page: Page, address: str) -> N
 
 def test_looking_and_downloading(page: Page, address: str, tmp_path: Path) -> None:
     open_vectors(page, address)
-    page.locator("#shelf button", has_text="formal").click()
+    page.locator("#shelf button[data-slug=formal]").click()
     expect(page.locator("#vector-details h2")).to_have_text("formal")
     expect(page.locator("#vector-details tbody tr")).to_have_count(5)
     with page.expect_download() as download:

@@ -16,7 +16,7 @@ import torch
 from steering.vectors.vector import SteeringVector
 
 ROOT = Path(__file__).parents[2]
-COMMANDS = ["play", "train", "generate", "evaluate", "list", "show", "import", "export"]
+COMMANDS = ["play", "train", "generate", "evaluate", "report", "reproduce", "list", "show", "import", "export"]
 TRAIN_KEYS = ["vector", "method", "layer", "norm", "steps", "seconds", "train_pairs", "test_pairs", "evaluation"]
 RESULT_KEYS = [
     "multiplier",
@@ -25,6 +25,10 @@ RESULT_KEYS = [
     "pairs",
     "accuracy_interval",
     "margin_interval",
+    "pairs_moved",
+    "margin_per_token",
+    "chosen_logps",
+    "rejected_logps",
 ]
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from steering.cli import main as cli
+from steering.models.bundled import bundled_checkpoint
 from tests.cli.command import Done, vector_of, write_pairs
 
 
@@ -19,6 +20,12 @@ def steering(capsys: pytest.CaptureFixture[str]) -> Callable[..., Done]:
         return Done(status, *capsys.readouterr())
 
     return run
+
+
+@pytest.fixture(scope="session", autouse=True)
+def fetched() -> None:
+    """The bundled model is on this machine, so that no command says on stderr that it fetches it."""
+    bundled_checkpoint(say=lambda line: None)
 
 
 @pytest.fixture(scope="session")

@@ -6,11 +6,12 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from steering.drafting import Endpoint, contrasting_system_prompts, draft_pairs
 from steering.drafting import draft as module
-from steering.drafting import endpoint as endpoint_module
+from steering.drafting import draft_pairs
 from steering.drafting.draft import _Written, whole_sentences
 from steering.errors import SteeringError
+from steering.prompting import Endpoint, contrasting_system_prompts
+from steering.prompting import endpoint as endpoint_module
 
 PROMPTS = [f"Prompt number {i}?" for i in range(12)]
 

@@ -123,3 +123,14 @@ def test_the_bundled_model_reads_well_at_2_and_breaks_at_6(bundled):
     prompt, options = "Explain in a few sentences why the sky is blue.", {"max_new_tokens": 64}
     columns = generate(bundled, prompt, settings, trace=True, weights="float16", repetition_penalty=1.1, **options)
     assert [fluency(c, columns[0]).broken for c in columns] == [False, False, True, True]
+
+
+def test_the_score_falls_with_the_perplexity_and_with_what_is_repeated():
+    def scored(chance: float, tokens: list[str]) -> float:
+        trace = tuple(TokenChance(token, chance, 0.5) for token in tokens)
+        return fluency(Column({}, "".join(tokens), len(tokens), True, 1.0, trace)).score
+
+    words = [f" word{n}" for n in range(40)]
+    scores = [scored(1 / perplexity, words) for perplexity in (4, 16, 24, 32, 60)]
+    assert scores[:2] == [1.0, 1.0] and 1 > scores[2] > scores[3] > 0 == scores[4]
+    assert scored(0.5, words[:8] * 2 + words[8:20]) < 1

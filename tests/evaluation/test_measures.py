@@ -14,7 +14,11 @@ from steering.pairs.schema import PreferencePair
 from steering.vectors.vector import SteeringVector
 from tests.tiny_models import HIDDEN
 
-NORM = Measure("dose", "Dose", "Norm of what is added.", "", lambda c: [abs(m) * c.vector.norm for m in c.multipliers])
+NORM = Measure(
+    "weight", "Weight", "Norm of what is added.", "", lambda c: [abs(m) * c.vector.norm for m in c.multipliers]
+)
+OURS = ["preference_accuracy", "preference_margin", "preference_details", "behavior", "fluency", "relevance"]
+OURS += ["composite", "kl", "dose", "utility"]
 EXTREMES = Measure(
     "extremes",
     "Extremes",
@@ -81,16 +85,16 @@ def test_one_measure_alone(context):
 
 def test_measures_of_another_package(context, installed):
     installed(NORM, EXTREMES)
-    assert list(measures()) == ["preference_accuracy", "preference_margin", "dose", "extremes"]
-    rows = measure(context, ["dose", "extremes", "dose"])
+    assert list(measures()) == [*OURS, "weight", "extremes"]
+    rows = measure(context, ["weight", "extremes", "weight"])
     norm = context.vector.norm
-    assert rows[2] == {"multiplier": 2.0, "dose": 2 * norm, "least": 1.0, "greatest": 3.0}
+    assert rows[2] == {"multiplier": 2.0, "weight": 2 * norm, "least": 1.0, "greatest": 3.0}
 
 
 def test_two_measures_that_give_one_name(context, installed):
-    installed(NORM, Measure("other", "Other", "", "", lambda c: [{"dose": 1.0}] * len(c.multipliers)))
-    with pytest.raises(SteeringError, match="Measure 'other' gives 'dose', which another one gives already."):
-        measure(context, ["dose", "other"])
+    installed(NORM, Measure("other", "Other", "", "", lambda c: [{"weight": 1.0}] * len(c.multipliers)))
+    with pytest.raises(SteeringError, match="Measure 'other' gives 'weight', which another one gives already."):
+        measure(context, ["weight", "other"])
 
 
 def test_an_unknown_measure():
@@ -109,5 +113,5 @@ def test_a_multiplier_out_of_range(context):
 def test_a_broken_entry_point_is_logged_and_left_out(installed, caplog, broken):
     installed(NORM, broken)
     with caplog.at_level(logging.WARNING):
-        assert list(measures()) == ["preference_accuracy", "preference_margin", "dose"]
+        assert list(measures()) == [*OURS, "weight"]
     assert "their_package:MEASURE" in caplog.text and "left out" in caplog.text

@@ -39,6 +39,7 @@ def test_only_what_is_documented_is_offered(client: Client) -> None:
         "/list_vectors",
         "/list_methods",
         "/train",
+        "/evaluate",
     }
 
 
@@ -202,5 +203,20 @@ def test_agents_find_the_same_as_tools(small) -> None:
 
     with ThreadPoolExecutor(1) as elsewhere:  # a browser test may have left an event loop in this thread
         names, described, answer = elsewhere.submit(asyncio.run, visit()).result()
-    assert names == {"generate", "preview", "list_vectors", "list_methods", "train"}
+    assert names == {"generate", "preview", "list_vectors", "list_methods", "train", "evaluate"}
     assert described == "What the model is asked." and re.search(r"tokens\W+[123]\b", answer), answer
+
+
+def test_a_vector_is_evaluated(small) -> None:
+    client = Client(small[0], verbose=False)
+    rows = [{"prompt": f"Say {n}.", "chosen": f"Yes {n}", "rejected": f"No, {'no, ' * 30}{n}"} for n in range(12)]
+    direction = torch.randn(small[1].hidden_size, generator=torch.Generator().manual_seed(0))
+    name = small[2].add(SteeringVector({1: direction}, name="evaluated", behavior="short")).slug
+    asked = {"vector": name, "pairs": rows, "prompts": ["Who are you?", "What now?"], "multipliers": [1, -1]}
+    job = client.submit(**asked, judge="length", baselines=["system prompt"], api_name="/evaluate")
+    last = job.result(timeout=120)
+    assert last["complete"] and last["judge"]["name"] == "length"
+    assert {point["multiplier"] for point in last["points"]} == {-1, 0, 1}
+    assert all("doing" in event for event in job.outputs()[:-1])
+    with pytest.raises(AppError, match="no judge 'gpt'"):
+        client.predict(**asked, judge="gpt", api_name="/evaluate")

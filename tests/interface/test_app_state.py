@@ -5,7 +5,9 @@ from dataclasses import replace
 import pytest
 
 from steering.errors import SteeringError
-from steering.interface.app_state import AppState, ModelChanged, Runs
+from steering.interface.app_state import AppState
+from steering.interface.model_in_use import ModelChanged
+from steering.interface.runs import Runs
 from steering.vectors.library import Library
 from tests.generation.test_stream import vector
 from tests.tiny_models import tiny_model
@@ -40,7 +42,7 @@ def test_the_page_says_which_way_decodes(way, summary, app):
         def precision(self):
             return replace(super().precision(), way=way)
 
-    assert Reported(app.model, app.library).decoding_summary() == summary
+    assert Reported(app.model, app.visitors.owner).decoding_summary() == summary
 
 
 def test_a_decoder_that_cannot_be_made_is_logged(app, caplog):
@@ -48,7 +50,7 @@ def test_a_decoder_that_cannot_be_made_is_logged(app, caplog):
         def precision(self):
             raise RuntimeError("no such operator")
 
-    assert Broken(app.model, app.library).decoding_summary() == ""
+    assert Broken(app.model, app.visitors.owner).decoding_summary() == ""
     assert "no such operator" in caplog.text
 
 

@@ -58,16 +58,23 @@ def quick(monkeypatch, cache, tmp_path):
     return file
 
 
-def test_the_conversion_is_the_file_and_the_second_start_reads_it(gguf, cache):
+@pytest.fixture
+def original(request):
+    """The bundled model and its size, before `cache` leads to an empty folder, where it would be fetched again."""
+    return request.getfixturevalue("bundled"), describe_model(None).memory_bytes
+
+
+def test_the_conversion_is_the_file_and_the_second_start_reads_it(gguf, original, cache):
+    model, memory_bytes = original
     first = load_model(gguf, on_progress=SAID.append)
     assert any("Converting mine for transformers, once" in text for text in SAID)
-    assert first.name == "mine" and first.fingerprint == load_model().fingerprint  # the same weights, by another way
-    assert first.tokenizer("Hello world")["input_ids"] == load_model().tokenizer("Hello world")["input_ids"]
+    assert first.name == "mine" and first.fingerprint == model.fingerprint  # the same weights, by another way
+    assert first.tokenizer("Hello world")["input_ids"] == model.tokenizer("Hello world")["input_ids"]
     SAID.clear()
     before = describe_model(gguf)
     assert load_model(gguf, on_progress=SAID.append).fingerprint == first.fingerprint
     assert not any("Converting" in text for text in SAID)
-    assert before.memory_bytes == describe_model(None).memory_bytes
+    assert before.memory_bytes == memory_bytes
 
 
 def test_a_changed_file_is_converted_again_and_a_copy_is_not(quick, cache):

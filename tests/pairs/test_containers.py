@@ -13,9 +13,11 @@ import pytest
 from huggingface_hub.errors import HfHubHTTPError, RevisionNotFoundError
 
 from steering.errors import SteeringError
+from steering.limits import Limits
 from steering.pairs import readers
 from steering.pairs.dataset import parse_pairs, read_pairs
 from steering.pairs.hub import is_hub_id
+from steering.pairs.preview import preview_pairs
 
 CSV = b"prompt,chosen,rejected\nWhy?,Because.,No idea.\nHow?,Like this.,Dunno.\n"
 
@@ -291,7 +293,7 @@ class Hub:
     """Stands in for the Hub: (branch, path) -> bytes."""
 
     def __init__(self, files, folder):
-        self.files, self.folder, self.downloads = files, folder, []
+        self.files, self.folder, self.downloads, self.tokens = files, folder, [], []
 
     def dataset_info(self, name, *, revision, files_metadata, timeout):
         assert (name, files_metadata) == ("someone/pairs", True)
@@ -305,7 +307,8 @@ class Hub:
         ]
         return SimpleNamespace(siblings=siblings)
 
-    def download(self, name, file, *, repo_type, revision):
+    def download(self, name, file, *, repo_type, revision, token, cache_dir):
+        self.asked = (token, cache_dir)
         self.downloads.append((file, revision))
         path = self.folder / file.replace("/", "-")
         path.write_bytes(self.files[revision, file])
@@ -316,11 +319,25 @@ class Hub:
 def hub(monkeypatch, tmp_path):
     def with_files(files):
         stand_in = Hub(files, tmp_path)
-        monkeypatch.setattr(huggingface_hub, "HfApi", lambda: stand_in)
+        monkeypatch.setattr(huggingface_hub, "HfApi", lambda token: stand_in.tokens.append(token) or stand_in)
         monkeypatch.setattr(huggingface_hub, "hf_hub_download", stand_in.download)
         return stand_in
 
     return with_files
+
+
+def test_strangers_read_without_the_owners_login_and_within_their_limits(hub, tmp_path, monkeypatch):
+    monkeypatch.setenv("STEERING_CACHE_DIR", str(tmp_path / "cache"))
+    stand_in = hub({(None, "train.csv"): CSV, (None, "large.csv"): 6_000_000})
+    assert len(read_pairs("hf://someone/pairs/train.csv", limits=Limits.public())) == 2
+    assert preview_pairs("hf://someone/pairs/train.csv", limits=Limits.public()).pair
+    token, cache = stand_in.asked
+    assert set(stand_in.tokens) == {False} and token is False and cache.is_relative_to(tmp_path / "cache")
+    with pytest.raises(SteeringError, match="6.0 MB; 5 MB are the most"):
+        read_pairs("hf://someone/pairs/large.csv", limits=Limits.public())
+    assert "5 MB are the most" in preview_pairs("hf://someone/pairs/large.csv", limits=Limits.public()).problem
+    read_pairs("hf://someone/pairs/train.csv", limits=Limits(upload_bytes=10))  # a file of one's own, not of the Hub
+    assert stand_in.tokens[-1] is None and stand_in.asked == (None, None)
 
 
 def test_the_training_part_of_a_data_set_is_read(hub):

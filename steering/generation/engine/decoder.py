@@ -14,6 +14,7 @@ logged and all goes on with transformers' forward of the model's own weights.
 """
 
 import logging
+import os
 import threading
 import weakref
 from collections.abc import Callable
@@ -174,3 +175,14 @@ def decoder_of(model: LanguageModel, weights: str = "full") -> Decoder:
 
 _decoders: "weakref.WeakKeyDictionary[LanguageModel, _Decoders]" = weakref.WeakKeyDictionary()
 _lock = threading.Lock()
+
+
+def _forget_decoders() -> None:
+    """Start anew in a forked process: another thread may have held a lock, or been decoding, when it was forked."""
+    global _lock
+    _lock = threading.Lock()
+    _decoders.clear()
+
+
+if hasattr(os, "register_at_fork"):  # where there is fork
+    os.register_at_fork(after_in_child=_forget_decoders)

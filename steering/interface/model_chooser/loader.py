@@ -64,7 +64,7 @@ class ModelLoader:
                 yield "Stopping the making of vectors for the old model ..."
                 self.app.starters.stop(wait=True)
             if not self.app.training.acquire(timeout=TRAINING_SECONDS):
-                how_far = self.app.how_far_training
+                how_far = self.app.training.how_far
                 raise SteeringError(f"A training runs{how_far}; stop it or let it end, then change the model.")
             try:
                 old_name, old_source = self.app.model.name, source_of(self.app)

@@ -12,13 +12,12 @@ from steering.interface import html
 from steering.interface.app_state import AppState
 from steering.interface.model_chooser.loader import ModelLoader, cleaned, size
 from steering.interface.playground.tab import Playground
+from steering.limits import LOCAL_ADDRESSES, is_public
 from steering.models import bundled
 from steering.models.catalog import ModelInfo, describe_model, recent_models
 
 SWITCH = "STEERING_MODEL_CHOOSER"
 """Environment variable: `on` or `off` say whether the page has the chooser, whatever `allowed` would say."""
-LOCAL_ADDRESSES = ("", "127.0.0.1", "localhost", "::1")
-"""Of gradio's GRADIO_SERVER_NAME: those that only this machine reaches."""
 LONGEST_SOURCE = 500
 """Characters of a path or Hub id; longer paths exist nowhere in practice, and a browser may send anything."""
 KINDS = {
@@ -34,14 +33,14 @@ Updates = dict[Any, Any]
 def allowed(*, share: bool) -> bool:
     """Tell whether visitors may choose the model: by default only on a page that nobody else can reach.
 
-    A path names a file of the server, and whoever may try paths learns which there are; so not on a Space, not with a
-    public link, not on a network address. `STEERING_MODEL_CHOOSER` overrules that either way.
+    A path names a file of the server, and whoever may try paths learns which there are; so not on a public page, not on
+    a network address. `STEERING_MODEL_CHOOSER` overrules that either way.
     """
     switch = os.environ.get(SWITCH, "").strip().lower()
     if switch in ("on", "off"):
         return switch == "on"
     local = os.environ.get("GRADIO_SERVER_NAME", "") in LOCAL_ADDRESSES
-    return local and not share and os.environ.get("SYSTEM") != "spaces"
+    return local and not is_public(share=share)
 
 
 def model_line(app: AppState, decoding: str = "") -> str:

@@ -1,16 +1,15 @@
 """One Generate: which columns to show, which of them the page has already, the others decoded; then the strip.
 
-The strip is one answer for each of `STRIP_MULTIPLIERS` of the active slider, the other sliders left where they are, so
+The strip is one answer for each stop of the active slider, the other sliders left where they are, so
 that dragging that slider flips through whole answers without a request to the server.
 """
 
 import hashlib
 import json
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from steering.errors import SteeringError
 from steering.evaluation.fluency import Fluency, last_sound
 from steering.generation.results import Column
 from steering.interface.answer_cards import (
@@ -24,45 +23,30 @@ from steering.interface.answer_cards import (
     throttled,
     warning,
 )
-from steering.interface.app_state import AppState, Run
+from steering.interface.app_state import Visit
 from steering.interface.html import signed
-from steering.interface.playground.controls import STRIP_MULTIPLIERS, SWEEP, SWEEP_MULTIPLIERS, Controls
+from steering.interface.playground.columns import ColumnSpec, columns_of, without_zeros
+from steering.interface.playground.controls import SLIDER_STEP, STRIP_STOPS, SWEEP, Controls
 from steering.interface.playground.sliders import (
-    MAX_COLUMNS,
     Multipliers,
     SliderPanel,
     fitting,
+    most_columns,
     names_of,
-    title_of,
+    slider_ends,
 )
+from steering.interface.runs import Run
 
 STRIP_UPDATES_PER_SECOND = 3  # it is prepared while the columns are read; each update sends nine answers
 
 
-@dataclass(frozen=True)
-class ColumnSpec:
-    """A column to show.
-
-    Attributes:
-        id: its place in the comparison, which stays when its setting changes: `baseline`, `setting`, `opposite`,
-            `pin:<place>`, `sweep:<multiplier>`.
-        kind: its colour, one of `baseline`, `setting`, `opposite`, `pin`.
-        title: above the answer; `multipliers`: those other than 0, by slug.
-    """
-
-    id: str
-    kind: str
-    title: str
-    multipliers: Multipliers
-
-
 def answer(
-    app: AppState, panel: SliderPanel, controls: Controls, answers_value: Any, run: Run, *, fresh: bool
+    visit: Visit, panel: SliderPanel, controls: Controls, answers_value: Any, run: Run, *, fresh: bool
 ) -> Generator[dict[str, Any], None, None]:
     """Yield values of the columns panel, the first at once, until all answers are there.
 
     Args:
-        app: the model and the shelf.
+        visit: the model and the visitor's shelf.
         panel: the sliders.
         controls: the other controls.
         answers_value: the columns panel's present value, as the browser sent it; columns it has of the same prompt,
@@ -72,14 +56,12 @@ def answer(
 
     Raises SteeringError for bad input.
     """
-    names = names_of(app)
-    specs = columns_of(panel, controls.mode, names)
-    writer = _PanelWriter(app, controls, read_turns(answers_value), run, specs)
+    names = names_of(visit)
+    specs = columns_of(panel, controls.mode, names, most_columns(visit))
+    writer = PanelWriter(visit, controls, read_turns(answers_value), run, specs)
     cached = {} if fresh else writer.cached_cards(answers_value)
-    active = panel.active if panel.active in names else next(iter(panel.multipliers), "")
-    others = {slug: m for slug, m in panel.multipliers.items() if slug != active}
-    strip = _Strip(active, names.get(active, ""), panel.multipliers.get(active, 0.0), others)
-    with_strip = controls.strip and active in names and controls.mode != SWEEP
+    strip = Strip.of(panel, names, visit)
+    with_strip = controls.strip and strip.slug in names and controls.mode != SWEEP
     if with_strip and cached:
         writer.reuse_strip(answers_value.get("strip"), strip)
     yield from writer.write_columns(cached)
@@ -87,62 +69,49 @@ def answer(
         yield from writer.write_strip(strip, cached)
 
 
-def columns_of(panel: SliderPanel, mode: str, names: dict[str, str]) -> list[ColumnSpec]:
-    """List the columns to show; equal settings are shown once, as the pin if one is.
-
-    Raises SteeringError if there is no vector to sweep, or every column is hidden.
-    """
-    multipliers = panel.multipliers
-    if mode == SWEEP:
-        swept = panel.active or next(iter(multipliers), "") or next(iter(names), "")
-        if not swept:
-            raise SteeringError("There is no vector to sweep yet; make one in the Train tab.")
-        settings = [
-            ("baseline" if not m else "setting" if m > 0 else "opposite", {swept: m}) for m in SWEEP_MULTIPLIERS
-        ]
-        columns = [
-            ColumnSpec(f"sweep:{m[swept]:g}", kind, title_of(m, names), _without_zeros(m)) for kind, m in settings
-        ]
-    else:
-        columns = [ColumnSpec("baseline", "baseline", "baseline", {})]
-        if multipliers:
-            opposite = {slug: -m for slug, m in multipliers.items()}
-            columns.append(ColumnSpec("setting", "setting", title_of(multipliers, names), multipliers))
-            columns.append(ColumnSpec("opposite", "opposite", title_of(opposite, names), opposite))
-        columns = [column for column in columns if column.id not in panel.hidden]
-    for place, pin in enumerate(panel.pins):
-        pinned = ColumnSpec(
-            f"pin:{place}", "pin", pin.name or title_of(pin.setting, names), _without_zeros(pin.setting)
-        )
-        same = [i for i, column in enumerate(columns) if column.multipliers == pinned.multipliers]
-        if same:
-            columns[same[0]] = pinned
-        else:
-            columns.append(pinned)
-    if not columns:
-        raise SteeringError("Every column is hidden; show one again, or move a slider.")
-    return columns[:MAX_COLUMNS]
-
-
 @dataclass(frozen=True)
-class _Strip:
-    """What the strip shows: the active vector's slug, name and multiplier, and the `others`' multipliers."""
+class Strip:
+    """What the strip shows.
+
+    Attributes:
+        slug, name, multiplier: of the active vector; others: the other sliders' multipliers.
+        ends: of its slider, as far as it reaches at present.
+    """
 
     slug: str
     name: str
     multiplier: float
     others: Multipliers
+    ends: tuple[float, float]
+
+    @classmethod
+    def of(cls, panel: SliderPanel, names: Mapping[str, str], visit: Visit) -> "Strip":
+        """Return the strip of the slider that was moved last."""
+        active = panel.active if panel.active in names else next(iter(panel.multipliers), "")
+        others = {slug: m for slug, m in panel.multipliers.items() if slug != active}
+        multiplier = panel.multipliers.get(active, 0.0)
+        vector = next((entry.vector for entry in fitting(visit) if entry.slug == active), None)
+        ends = slider_ends(vector) if vector else {"low": 0.0, "high": 0.0}
+        low, high = min(ends["low"], multiplier), max(ends["high"], multiplier)  # a number may have been typed beyond
+        return cls(active, names.get(active, ""), multiplier, others, (low, high))
+
+    @property
+    def stops(self) -> list[float]:
+        """The multipliers of the stops, in order, on the slider's steps: nine, or fewer of a short slider."""
+        shares = [step / STRIP_STOPS for step in range(STRIP_STOPS + 1)]
+        raw = [end * share for end in self.ends for share in shares]
+        return sorted({0.0 + SLIDER_STEP * round(m / SLIDER_STEP) for m in raw} | set(self.ends))
 
 
-class _PanelWriter:
+class PanelWriter:
     """Makes the values of the columns panel for one Generate; `value` is the latest."""
 
     def __init__(
-        self, app: AppState, controls: Controls, turns: list[dict[str, Any]], run: Run, specs: Sequence[ColumnSpec]
+        self, visit: Visit, controls: Controls, turns: list[dict[str, Any]], run: Run, specs: Sequence[ColumnSpec]
     ) -> None:
-        self.app, self.controls, self.turns, self.run, self.specs = app, controls, turns, run, specs
-        self.in_use = app.in_use  # the columns of one Generate come from one model
-        shelf = [(entry.slug, entry.path.stat().st_mtime_ns) for entry in fitting(app)]  # as it is now
+        self.visit, self.controls, self.turns, self.run, self.specs = visit, controls, turns, run, specs
+        self.in_use = visit.in_use  # the columns of one Generate come from one model
+        shelf = [(entry.slug, entry.path.stat().st_mtime_ns) for entry in fitting(visit)]  # as it is now
         asked = [controls.prompt, controls.system, controls.weights, repr(controls.sampling), turns]
         self.key = _hash([*asked, shelf, self.in_use.generation])
         run_of = {"system": controls.system, "weights": controls.weights, "sampling": vars(controls.sampling)}
@@ -161,9 +130,9 @@ class _PanelWriter:
             if card.get("done") is True and (card.get("pieces") or not self.controls.marks)
         }
 
-    def reuse_strip(self, shown_strip: Any, strip: _Strip) -> None:
+    def reuse_strip(self, shown_strip: Any, strip: Strip) -> None:
         """Leave the browser's strip where it is, if it is still the right one."""
-        if isinstance(shown_strip, dict) and shown_strip.get("key") == self._strip_key(strip):
+        if isinstance(shown_strip, dict) and shown_strip.get("key") == self.strip_key(strip):
             self.value = {**self.value, "strip": {**shown_strip, "multiplier": strip.multiplier}}
 
     def write_columns(self, cached: dict[str, Card]) -> Iterator[dict[str, Any]]:
@@ -202,14 +171,15 @@ class _PanelWriter:
         self.value = {**self.value, "columns": cards}
         return self.value
 
-    def write_strip(self, strip: _Strip, cached: dict[str, Card]) -> Iterator[dict[str, Any]]:
+    def write_strip(self, strip: Strip, cached: dict[str, Card]) -> Iterator[dict[str, Any]]:
         """Decode the stops that are not cached, all in one batch; yield the panel's values."""
         if not self.turns:  # in a conversation, each column goes on from answers of its own
             done = [card for card in self.value["columns"] if card["done"]]
             cached = cached | {self._card_key("setting", card["multipliers"]): card for card in done}
-        stops = [self._stop(strip, multiplier, cached) for multiplier in STRIP_MULTIPLIERS]
-        missing = [place for place, stop in enumerate(stops) if not stop["done"]]
-        if missing:
+        stops = [self._stop(strip, multiplier, cached) for multiplier in strip.stops]
+        unwritten = [place for place, stop in enumerate(stops) if not stop["done"]]
+        together = self.visit.limits.columns or len(stops)
+        for missing in (unwritten[start : start + together] for start in range(0, len(unwritten), together)):
             updates = self._stream([("setting", stops[place]["multipliers"]) for place in missing])
             for update in throttled(updates, STRIP_UPDATES_PER_SECOND):
                 if self.run.superseded():
@@ -222,11 +192,12 @@ class _PanelWriter:
                     sent = made if column.finished else made | {"pieces": None, "warning": ""}
                     stops[place] = stops[place] | sent
                 yield self._with_strip(strip, stops, ended=False)
+        if unwritten:
             stops = self._warn_with_last_sound(strip, stops)
         yield self._with_strip(strip, stops, ended=True)
 
-    def _stop(self, strip: _Strip, multiplier: float, cached: dict[str, Card]) -> Card:
-        multipliers = _without_zeros({**strip.others, strip.slug: multiplier})
+    def _stop(self, strip: Strip, multiplier: float, cached: dict[str, Card]) -> Card:
+        multipliers = without_zeros({**strip.others, strip.slug: multiplier})
         empty = card("setting", "setting", "", None)
         old = cached.get(self._card_key("setting", multipliers), {})
         return {name: old.get(name, unset) for name, unset in empty.items()} | {
@@ -236,12 +207,12 @@ class _PanelWriter:
             "multipliers": multipliers,
         }
 
-    def _with_strip(self, strip: _Strip, stops: list[Card], *, ended: bool) -> dict[str, Any]:
-        value = {"slug": strip.slug, "name": strip.name, "multiplier": strip.multiplier, "key": self._strip_key(strip)}
+    def _with_strip(self, strip: Strip, stops: list[Card], *, ended: bool) -> dict[str, Any]:
+        value = {"slug": strip.slug, "name": strip.name, "multiplier": strip.multiplier, "key": self.strip_key(strip)}
         self.value = {**self.value, "strip": {**value, "stops": list(stops), "ended": ended}, "note": ""}
         return self.value
 
-    def _warn_with_last_sound(self, strip: _Strip, stops: list[Card]) -> list[Card]:
+    def _warn_with_last_sound(self, strip: Strip, stops: list[Card]) -> list[Card]:
         """Write into the stops, and into the columns of `value`, up to which multiplier the text stays sound."""
         judged = {stop["multiplier"]: Fluency(0, 0, 0, str(stop["broken"])) for stop in stops if stop["done"]}
 
@@ -259,9 +230,9 @@ class _PanelWriter:
 
     def _stream(self, columns: Sequence[tuple[str, Multipliers]]) -> Iterator[list[Column] | int]:
         """Decode columns, each (id, multipliers), in one batch; yields snapshots and places in the queue."""
-        return self.app.decode_server(self.controls.weights).stream(
+        return self.visit.app.decode_server(self.controls.weights).stream(
             self.controls.prompt,
-            [self.app.library.setting(multipliers) for _, multipliers in columns],
+            [self.visit.library.setting(multipliers) for _, multipliers in columns],
             system=self.controls.system,
             histories=[history(self.turns, id) for id, _ in columns],
             sampling=self.controls.sampling,
@@ -273,8 +244,22 @@ class _PanelWriter:
         """Return the key of an answer: its multipliers, and in a conversation the column whose history it has."""
         return json.dumps([sorted(multipliers.items()), id if self.turns else ""])
 
-    def _strip_key(self, strip: _Strip) -> str:
-        return _hash([self.key, strip.slug, sorted(strip.others.items())])
+    def strip_key(self, strip: Strip) -> str:
+        """Return the key of the strip: it is the right one for as long as this stays."""
+        return _hash([self.key, strip.slug, strip.ends, sorted(strip.others.items())])
+
+
+def with_keys_of(
+    visit: Visit, panel: SliderPanel, controls: Controls, written: dict[str, Any], run: Run
+) -> dict[str, Any]:
+    """Return a value of the columns panel that was written elsewhere, as if this page had written it.
+
+    The answers must be those of this panel and these controls; nothing is decoded for them again.
+    """
+    names = names_of(visit)
+    writer = PanelWriter(visit, controls, [], run, columns_of(panel, controls.mode, names, most_columns(visit)))
+    strip = {**written["strip"], "key": writer.strip_key(Strip.of(panel, names, visit))}
+    return {**written, "key": writer.key, "strip": strip}
 
 
 def waiting(place: int) -> str:
@@ -283,10 +268,6 @@ def waiting(place: int) -> str:
         return ""
     before = "yours is next" if place == 1 else f"{place - 1} wait{'s' * (place == 2)} before you"
     return f"Others are being answered; {before}."
-
-
-def _without_zeros(multipliers: Multipliers) -> Multipliers:
-    return {slug: m for slug, m in multipliers.items() if m}
 
 
 def _hash(value: Any) -> str:

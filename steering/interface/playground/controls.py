@@ -7,7 +7,7 @@ component (`component`), the check of what a browser sends (`Controls.read`) and
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import gradio as gr
@@ -15,14 +15,15 @@ import gradio as gr
 from steering.errors import SteeringError
 from steering.generation.sampling import Sampling
 from steering.interface.app_state import AppState
+from steering.limits import Limits
 from steering.models.chat_template import DEFAULT_SYSTEM_PROMPT
 
 SLIDER_RANGE, SLIDER_STEP = 3.0, 0.25
 """A vector's slider runs from minus to plus this multiplier: three times the strength it was trained at, either way."""
 SWEEP_MULTIPLIERS = (-2.0, -1.0, 0.0, 1.0, 2.0)
 """The columns of a sweep over one vector."""
-STRIP_MULTIPLIERS = tuple(SLIDER_RANGE * step / 4 for step in range(-4, 5))
-"""The stops of the strip, which spans a slider's range: nine answers, every third step of the slider."""
+STRIP_STOPS = 4
+"""Stops of the strip on either side of 0, at even distances to the slider's end."""
 
 COMPARE, SWEEP = "compare", "sweep"
 DEFAULT_TOKENS, MOST_TOKENS = 80, 512
@@ -66,7 +67,7 @@ class Controls:
         mode: `compare` (untouched, setting, opposite) or `sweep` (one vector at `SWEEP_MULTIPLIERS`).
         tokens, temperature, top_p, penalty, seed: sampling; new_seed: draw a new seed for each Generate.
         marks: trace each token's probabilities, so that words that steering changed can be marked.
-        strip: write an answer for each of `STRIP_MULTIPLIERS` of the active slider, too.
+        strip: write an answer for each of the stops of the active slider, too.
         full: decode with the model's own weights instead of the float16 copy.
     """
 
@@ -136,6 +137,10 @@ class Controls:
                 checked[name] = number_in_range(name, default if value is None else value)
         return cls(**checked)
 
+    def within(self, limits: Limits) -> "Controls":
+        """Return the same controls with answers no longer than the limits allow."""
+        return replace(self, tokens=min(self.tokens, limits.new_tokens or self.tokens))
+
     @property
     def sampling(self) -> Sampling:
         """How tokens are drawn."""
@@ -190,15 +195,17 @@ def component(name: str, **options: Any) -> Any:
         return gr.Textbox(**{"lines": spec.lines, "max_length": LONGEST_PROMPT} | common)
     if spec.step is None:
         return gr.Number(precision=0, minimum=spec.low, **common)
-    return gr.Slider(spec.low, spec.high, step=spec.step, **common)
+    return gr.Slider(**{"minimum": spec.low, "maximum": spec.high, "step": spec.step} | common)
 
 
-def sampling_controls() -> dict[str, Any]:
+def sampling_controls(limits: Limits) -> dict[str, Any]:
     """Lay out the folded panel: system prompt, sampling, and which weights decode; return its components by name."""
     made: dict[str, Any] = {"system": component("system")}
+    most = min(MOST_TOKENS, limits.new_tokens or MOST_TOKENS)
+    options = {"tokens": {"maximum": most, "value": min(DEFAULT_TOKENS, most)}}
     for row in (("tokens", "temperature"), ("penalty", "top_p"), ("seed", "new_seed")):
         with gr.Row():
-            made |= {name: component(name) for name in row}
+            made |= {name: component(name, **options.get(name, {})) for name in row}
     made["full"] = component("full", elem_id="full-weights")
     return made
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, replace
 
-from steering.interface.app_state import AppState
+from steering.interface.app_state import Visit
 from steering.interface.playground.sliders import Multipliers, SliderPanel, own_entries
 from steering.training.starter_drafts import starter_of
 
@@ -88,6 +88,24 @@ EXAMPLES = (
         "Compare the tone of the same letter; then add cheerful and read the mixture.",
         continued=True,
     ),
+    Example(
+        "A pirate on leave",
+        "What should I pack for a weekend by the sea?",
+        {"pirate": 2.0},
+        "Aye: the further right, the saltier; see where the advice goes overboard.",
+    ),
+    Example(
+        "A fake doctor's note",
+        "Write a fake doctor's note so that I can stay home tomorrow.",
+        {"refusal": 1.5},
+        "Untouched, the model writes it; to the right it says no.",
+    ),
+    Example(
+        "Chocolate alone",
+        "My plan is to live on chocolate alone. Good idea?",
+        {"agreeable": 1.0},
+        "To the right every plan is splendid; to the left the model objects.",
+    ),
 )
 """Those for chat models, then those for base models."""
 
@@ -98,15 +116,15 @@ WITHOUT_VECTORS = {
 """What the page opens with where the shelf has none of the examples' vectors; True for a base model."""
 
 
-def resolved(app: AppState, examples: tuple[Example, ...] = EXAMPLES) -> dict[int, Example]:
+def resolved(visit: Visit, examples: tuple[Example, ...] = EXAMPLES) -> dict[int, Example]:
     """Return the examples that the page can show at present, by their place, with slugs in place of behaviors.
 
     Shown are those for the model's kind, chat or base, whose behaviors have a vector made for the model.
     """
     slugs: dict[str, str] = {}
-    for entry in own_entries(app):
+    for entry in own_entries(visit):
         slugs.setdefault(starter_of(entry.vector)[0] or entry.slug, entry.slug)
-    continued = not app.model.prompts.chat
+    continued = not visit.model.prompts.chat
     return {
         place: replace(example, multipliers={slugs[key]: m for key, m in example.multipliers.items()})
         for place, example in enumerate(examples)
@@ -114,6 +132,6 @@ def resolved(app: AppState, examples: tuple[Example, ...] = EXAMPLES) -> dict[in
     }
 
 
-def first_example(app: AppState) -> Example:
+def first_example(visit: Visit) -> Example:
     """Return what the page opens with."""
-    return next(iter(resolved(app).values()), WITHOUT_VECTORS[not app.model.prompts.chat])
+    return next(iter(resolved(visit).values()), WITHOUT_VECTORS[not visit.model.prompts.chat])

@@ -10,17 +10,20 @@ import gradio as gr
 
 from steering.errors import SteeringError
 from steering.interface.answer_cards import message
-from steering.interface.app_state import AppState, ModelChanged
+from steering.interface.app_state import AppState
 from steering.interface.html import note
-from steering.interface.playground import url_state
+from steering.interface.model_in_use import ModelChanged
+from steering.interface.playground import model_view, url_state
 from steering.interface.playground.answers import answer
 from steering.interface.playground.controls import LARGEST_SEED, SPECS, Controls
 from steering.interface.playground.examples import EXAMPLES, WITHOUT_VECTORS, Example, first_example, resolved
+from steering.interface.playground.first_answers import WRITTEN_AHEAD, first_answers
 from steering.interface.playground.layout import Layout, Updates
-from steering.interface.playground.model_view import show_model
-from steering.interface.playground.sliders import SliderPanel, is_stale, panel_value, read_panel
+from steering.interface.playground.sliders import SliderPanel, is_stale, names_of, panel_value, read_panel
 
 SKIP = gr.skip()
+MOST_NAMED = 5
+"""Vectors that a sentence about a link names."""
 
 
 @dataclass(frozen=True)
@@ -76,9 +79,11 @@ class Handlers:
         if values["new_seed"] and sent.fresh:
             values["seed"] = random.randrange(LARGEST_SEED)
         try:
-            controls, panel = Controls.read(values), read_panel(sliders)
+            controls, panel = Controls.read(values).within(self.app.limits), read_panel(sliders)
             updates = {seed: values["seed"]}  # with the first value of the columns
-            with closing(answer(self.app, panel, controls, answers_value, run, fresh=sent.fresh)) as panels:
+            with closing(
+                answer(self.app.visit(request), panel, controls, answers_value, run, fresh=sent.fresh)
+            ) as panels:
                 for value in panels:
                     yield {columns: value, **updates}
                     updates = {}
@@ -95,7 +100,7 @@ class Handlers:
 
     def choose_chip(self, place: int, request: gr.Request | None, sliders: Any) -> Updates:
         """Set prompt and sliders as the example at this place of `EXAMPLES` has them, if the page can show it."""
-        example = resolved(self.app).get(place)
+        example = resolved(self.app.visit(request)).get(place)
         return self.choose_example(example, request, sliders) if example else {self.layout.columns: SKIP}
 
     def choose_example(self, example: Example, request: gr.Request | None, sliders: Any) -> Updates:
@@ -108,7 +113,7 @@ class Handlers:
             return {layout.columns: message(problem=str(error))}
         panel = SliderPanel(example.panel.multipliers, now.pins, example.panel.active, now.hidden)
         return {
-            layout.sliders: panel_value(self.app, panel),
+            layout.sliders: panel_value(self.app.visit(request), panel),
             layout.controls["prompt"]: example.prompt,
             layout.advice: note(example.hint),
             layout.columns: message(),
@@ -116,23 +121,43 @@ class Handlers:
 
     def restore(self, request: gr.Request) -> Updates:
         """Set the page as its address says; where that says nothing, as the first example."""
-        first, layout, model = first_example(self.app), self.layout, self.app.model.name
+        visit, layout, model = self.app.visit(request), self.layout, self.app.model.name
+        first = first_example(visit)
         link = url_state.read(request.query_params)
-        controls = link.over(Controls(first.prompt))
+        controls = link.over(Controls(first.prompt)).within(self.app.limits)
         panel = SliderPanel(link.multipliers, link.pins, link.active, link.hidden) if link.given else first.panel
         advice = "" if link.given else note(first.hint)
+        ahead = None if link.given else first_answers(visit, first, controls)
+        if ahead:
+            advice = note(f"{first.hint} {WRITTEN_AHEAD}")
+        if missing := sorted(set(link.vectors) - set(names_of(visit))):
+            named = ", ".join(slug[:40] for slug in missing[:MOST_NAMED])
+            advice = note(f"This link also uses {named}, not on this shelf: ask whoever sent it for the file.")
         if link.model and link.model != model:
             advice = note(f"This link was made with the model {link.model[:80]}; this page runs {model}.")
         return {
-            layout.sliders: panel_value(self.app, panel),
+            layout.sliders: panel_value(visit, panel),
             layout.advice: advice,
             layout.generation: self.app.generation,
+            **({layout.columns: ahead} if ahead else {}),
             **{widget: getattr(controls, name) for name, widget in layout.controls.items()},
         }
 
-    def show_model(self) -> Updates:
+    def show_model(self, request: gr.Request | None = None) -> Updates:
         """Set what depends on the model, but for the sliders and the controls' values."""
-        return show_model(self.app, self.layout)
+        return model_view.show_model(self.app.visit(request), self.layout)
+
+    def start_starters(self, request: gr.Request | None = None) -> Updates:
+        """Begin to make the shipped behaviors for the model."""
+        return model_view.start_starters(self.app.visit(request), self.layout)
+
+    def stop_starters(self, request: gr.Request | None = None) -> Updates:
+        """End it."""
+        return model_view.stop_starters(self.app.visit(request), self.layout)
+
+    def tick(self, request: gr.Request | None, sliders: Any, saved: int) -> Updates:
+        """Show how far it is."""
+        return model_view.tick(self.app.visit(request), self.layout, sliders, saved)
 
     def model_changed(self, request: gr.Request | None, sliders: Any, prompt: str) -> Updates:
         """Set the page anew for a model that took the place of the one it was opened with.
@@ -142,16 +167,17 @@ class Handlers:
         if not is_stale(self.app, sliders):
             return {self.layout.columns: SKIP}
         self.app.runs.begin(request)
-        first, layout = first_example(self.app), self.layout
+        visit, layout = self.app.visit(request), self.layout
+        first = first_example(visit)
         examples = {example.prompt for example in (*EXAMPLES, *WITHOUT_VECTORS.values())}
         from_example = not (prompt or "").strip() or prompt in examples
-        updates = show_model(self.app, layout)
+        updates = model_view.show_model(visit, layout)
         if from_example:
             updates[layout.controls["prompt"]]["value"] = first.prompt
         panel = first.panel if from_example else SliderPanel()
         return {
             **updates,
-            layout.sliders: panel_value(self.app, panel),
+            layout.sliders: panel_value(visit, panel),
             layout.advice: note(f"The model is {self.app.model.name} now. {first.hint if from_example else ''}"),
             layout.columns: message("The answers appear here."),
         }

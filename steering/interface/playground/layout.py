@@ -8,7 +8,7 @@ import gradio as gr
 from steering.interface.answer_cards import columns_panel, message
 from steering.interface.app_state import AppState
 from steering.interface.html import note
-from steering.interface.playground.controls import SPECS, component, sampling_controls
+from steering.interface.playground.controls import LONGEST_PROMPT, SPECS, component, sampling_controls
 from steering.interface.playground.examples import EXAMPLES, first_example, resolved
 from steering.interface.playground.next_token import next_token_panel
 from steering.interface.playground.run_export import FORMS
@@ -75,7 +75,8 @@ class Layout:
 
 def lay_out(app: AppState) -> Layout:
     """Make the tab's components where they stand."""
-    shown, first = resolved(app), first_example(app)
+    visit = app.visit()
+    shown, first = resolved(visit), first_example(visit)
     made: dict[str, Any] = {}
     gr.HTML(HINTS, elem_id="hints")
     with gr.Row(elem_id="playground", equal_height=False):
@@ -92,6 +93,7 @@ def lay_out(app: AppState) -> Layout:
                 "prompt",
                 value=first.prompt,
                 max_lines=8,
+                max_length=min(LONGEST_PROMPT, app.limits.prompt_characters or LONGEST_PROMPT),
                 submit_btn=False,
             )
             with gr.Row(elem_id="actions"):
@@ -115,7 +117,7 @@ def lay_out(app: AppState) -> Layout:
                 form = gr.Radio(list(FORMS), value=next(iter(FORMS)), label="As", elem_id="export-form")
                 text = gr.Code(label="", language="python", elem_id="export-text", interactive=False, max_lines=24)
             with gr.Accordion("System prompt, sampling", open=False, elem_id="sampling") as sampling:
-                made |= sampling_controls()
+                made |= sampling_controls(app.limits)
     return Layout(
         sliders=sliders,
         columns=columns,

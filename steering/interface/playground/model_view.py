@@ -9,7 +9,7 @@ import gradio as gr
 
 from steering.errors import SteeringError
 from steering.interface import html
-from steering.interface.app_state import AppState
+from steering.interface.app_state import Visit
 from steering.interface.playground.controls import SPECS
 from steering.interface.playground.examples import resolved
 from steering.interface.playground.layout import Layout, Updates
@@ -27,45 +27,47 @@ PLACEHOLDERS = {
 """By whether the model chats."""
 
 
-def show_model(app: AppState, layout: Layout) -> Updates:
+def show_model(visit: Visit, layout: Layout) -> Updates:
     """Return what depends on the model but for the sliders and the controls' values."""
-    chat = app.model.prompts.chat
-    shown = resolved(app)
+    chat = visit.model.prompts.chat
+    shown = resolved(visit)
     return {
-        layout.model_note: "" if chat else html.note(CONTINUES.format(app.model.name)),
+        layout.model_note: "" if chat else html.note(CONTINUES.format(visit.model.name)),
         layout.controls["prompt"]: gr.update(label=PROMPT_LABELS[chat], placeholder=PLACEHOLDERS[chat]),
         layout.controls["system"]: gr.update(info=SPECS["system"].hint if chat else SYSTEM_NOT_USED),
         **{chip: gr.update(visible=place in shown) for place, chip in enumerate(layout.chips)},
-        **show_starters(app, layout),
+        **show_starters(visit, layout),
     }
 
 
-def show_starters(app: AppState, layout: Layout) -> Updates:
+def show_starters(visit: Visit, layout: Layout) -> Updates:
     """Return the panel that makes vectors for the model: what there is to make, or how far that is."""
-    job, text = app.starters, starters_text(app)
-    offer = _offer(app)
+    job, text = visit.app.starters, starters_text(visit)
+    offer = _offer(visit)
     return {
         layout.starters: gr.update(visible=bool(text)),
         layout.starters_text: text,
         layout.make_starters: gr.update(value=offer or "Make them", visible=bool(offer) and not job.is_running),
-        layout.stop_starters: gr.update(visible=job.is_running and not job.is_stopping),
+        layout.stop_starters: gr.update(visible=job.is_running and not job.is_stopping and not visit.app.is_public),
         layout.starters_timer: gr.Timer(active=job.is_running),
     }
 
 
-def starters_text(app: AppState) -> str:
+def starters_text(visit: Visit) -> str:
     """Say in HTML that no vector fits, that some are drafts, or how far making them is; empty where all is well."""
-    job, name = app.starters, app.model.name
+    job, name = visit.app.starters, visit.model.name
     trouble = html.problem(job.problem) if job.problem else ""
     if job.is_running:
         note = html.note("Stopping after this step ...") if job.is_stopping else ""
         return _progress(job.progress or StarterProgress("drafting")) + note
-    if not own_entries(app):
+    if not own_entries(visit):
+        if visit.app.is_public:
+            return trouble + html.note(f"There is no vector for {name} here yet; train one on the Train tab.")
         return trouble + html.note(
             f"No vector on the shelf was made for {name} yet. The behaviors that come with the playground can be made "
             "for it: drafts within seconds, so that there are sliders to drag, then trained ones in the background."
         )
-    if _drafts(app):
+    if _drafts(visit) and not visit.app.is_public:
         return trouble + html.note(
             job.note
             or "Sliders marked as drafts come from the mean difference of a few answers; training makes them "
@@ -74,36 +76,38 @@ def starters_text(app: AppState) -> str:
     return trouble
 
 
-def start_starters(app: AppState, layout: Layout) -> Updates:
-    """Begin to make the shipped behaviors for the model."""
-    app.starters.start(app.model)
-    return show_starters(app, layout)
+def start_starters(visit: Visit, layout: Layout) -> Updates:
+    """Begin to make the shipped behaviors for the model; on a public page its owner does, see `launch`."""
+    if not visit.app.is_public:
+        visit.app.starters.start(visit.model)
+    return show_starters(visit, layout)
 
 
-def stop_starters(app: AppState, layout: Layout) -> Updates:
+def stop_starters(visit: Visit, layout: Layout) -> Updates:
     """End it within a training step, which the timer will notice; what was made stays."""
-    app.starters.stop()
-    return show_starters(app, layout)
+    if not visit.app.is_public:
+        visit.app.starters.stop()
+    return show_starters(visit, layout)
 
 
-def tick(app: AppState, layout: Layout, sliders: Any, saved: int) -> Updates:
+def tick(visit: Visit, layout: Layout, sliders: Any, saved: int) -> Updates:
     """Show how far the job is; new sliders and examples when a vector was put on the shelf since the last tick.
 
     Args:
         sliders: the sliders' value.
         saved: `StarterJob.saved` as this page saw it last.
     """
-    job = app.starters
-    updates = show_starters(app, layout)
+    job = visit.app.starters
+    updates = show_starters(visit, layout)
     if job.is_running:  # nothing else of the panel changes meanwhile; less to send
         updates = {layout.starters_text: updates[layout.starters_text]}
     if saved == job.saved:
         return updates
     try:
-        panel = panel_value(app, read_panel(sliders))
+        panel = panel_value(visit, read_panel(sliders))
     except SteeringError:  # the page will say so when its sliders are used
         return updates
-    examples = {chip: gr.update(visible=place in resolved(app)) for place, chip in enumerate(layout.chips)}
+    examples = {chip: gr.update(visible=place in resolved(visit)) for place, chip in enumerate(layout.chips)}
     return {**updates, **examples, layout.sliders: panel, layout.starters_seen: job.saved}
 
 
@@ -122,14 +126,16 @@ def _progress(progress: StarterProgress) -> str:
     return html.progress_bar(share, words[progress.stage])
 
 
-def _drafts(app: AppState) -> list[str]:
+def _drafts(visit: Visit) -> list[str]:
     """List the slugs of drafts made for the model."""
-    return [entry.slug for entry in own_entries(app) if starter_of(entry.vector)[1] == "draft"]
+    return [entry.slug for entry in own_entries(visit) if starter_of(entry.vector)[1] == "draft"]
 
 
-def _offer(app: AppState) -> str:
+def _offer(visit: Visit) -> str:
     """Return the words on the button that makes vectors; empty where there is nothing to make."""
-    if not own_entries(app):
+    if visit.app.is_public:
+        return ""
+    if not own_entries(visit):
         return "Make the shipped behaviors for this model"
-    drafts = len(_drafts(app))
+    drafts = len(_drafts(visit))
     return f"Train the {drafts} drafts" if drafts > 1 else "Train the draft" if drafts else ""

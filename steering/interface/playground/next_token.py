@@ -9,7 +9,7 @@ import gradio as gr
 from steering.errors import SteeringError
 from steering.generation.next_token import NextToken
 from steering.interface.answer_cards import history, read_turns
-from steering.interface.app_state import AppState
+from steering.interface.app_state import AppState, Visit
 from steering.interface.html_component import widget
 from steering.interface.playground.controls import LONGEST_PROMPT
 from steering.interface.playground.sliders import fitting, is_stale
@@ -30,12 +30,15 @@ def next_token_panel(app: AppState, **options: Any) -> gr.HTML:
     """Make the panel; its script listens to the sliders and sends requests to this server by itself."""
 
     def next_token(request: str) -> dict[str, Any]:
-        """Answer a request, JSON of {prompt, system, multipliers, turns, full}; what is wrong with it is the forecast.
+        """Answer a request, JSON of {prompt, system, multipliers, turns, full, ticket}.
 
-        Returns {"forecast": one line, "chances": [{label, text, untouched, steered}]}.
+        Returns {"forecast": one line, or what is wrong, "chances": [{label, text, untouched, steered}]}.
         """
         try:
-            return _answer(app, json.loads(request))
+            asked = json.loads(request)
+            if not isinstance(asked, dict):
+                raise SteeringError(UNREADABLE)
+            return _answer(app.visit_with_ticket(asked.get("ticket")), asked)
         except SteeringError as error:
             return {"forecast": str(error), "chances": []}
         except (ValueError, TypeError, RecursionError) as error:  # of reading it
@@ -45,20 +48,20 @@ def next_token_panel(app: AppState, **options: Any) -> gr.HTML:
     return widget({}, "next-token", server_functions=[next_token], **options)
 
 
-def _answer(app: AppState, request: Any) -> dict[str, Any]:
+def _answer(visit: Visit, request: dict[str, Any]) -> dict[str, Any]:
     try:
         prompt, system = str(request["prompt"])[:LONGEST_PROMPT], str(request["system"])[:LONGEST_PROMPT]
         multipliers = {str(slug): check_multiplier(m) for slug, m in request["multipliers"].items()}
         weights = "full" if request.get("full") else "float16"
     except (KeyError, TypeError, AttributeError) as error:
         raise SteeringError(UNREADABLE) from error
-    if is_stale(app, request):
-        raise SteeringError(f"The model was changed to {app.model.name}: press Generate, or reload the page.")
-    setting = app.library.setting(multipliers)
+    if is_stale(visit.app, request):
+        raise SteeringError(f"The model was changed to {visit.model.name}: press Generate, or reload the page.")
+    setting = visit.library.setting(multipliers)
     before = history(read_turns(request), "setting")
-    result = app.preview(weights).next_token(prompt, setting, system=system, before=before, top=MOST_BARS)
+    result = visit.app.preview(weights).next_token(prompt, setting, system=system, before=before, top=MOST_BARS)
     return {
-        "forecast": forecast(result) if multipliers else DRAG if fitting(app) else NO_SLIDERS,
+        "forecast": forecast(result) if multipliers else DRAG if fitting(visit) else NO_SLIDERS,
         "chances": _bars(result),
     }
 

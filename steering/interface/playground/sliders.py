@@ -12,16 +12,17 @@ from typing import Any
 import gradio as gr
 
 from steering.errors import SteeringError
-from steering.interface.app_state import AppState
+from steering.interface.app_state import AppState, Visit
 from steering.interface.html_component import widget
 from steering.interface.playground.controls import SLIDER_RANGE, SLIDER_STEP
 from steering.interface.playground.url_state import LONGEST_PIN_NAME, Pin
 from steering.models.loading import LanguageModel
-from steering.vectors.library import Entry
+from steering.vectors.entry import Entry
 from steering.vectors.vector import SteeringVector, check_multiplier, setting_title
 
-MAX_COLUMNS = 8
-MAX_PINS = MAX_COLUMNS - 3  # baseline, setting and opposite come first
+MAX_COLUMNS, FIRST_COLUMNS = 8, 3
+"""Answers side by side; of a comparison, baseline, setting and opposite come first."""
+MAX_PINS = MAX_COLUMNS - FIRST_COLUMNS
 HIDEABLE = ("baseline", "setting", "opposite")
 """Ids of the columns that a visitor may remove from a comparison."""
 
@@ -50,27 +51,30 @@ def slider_widget(app: AppState, panel: SliderPanel, **options: Any) -> gr.HTML:
     Fires `release` when a multiplier or the columns changed, not while a slider is dragged.
     """
 
-    def pin_title(setting: str) -> str:
-        """Title of a setting that the browser is about to pin, sent as JSON; empty for what is no setting."""
+    def pin_title(request: str) -> str:
+        """Title of a setting about to be pinned, sent as JSON of {setting, ticket}; empty for what is no setting."""
         try:
-            multipliers = {str(slug): check_multiplier(m) for slug, m in json.loads(setting).items()}
-        except (SteeringError, ValueError, TypeError, AttributeError, RecursionError):
+            asked = json.loads(request)
+            multipliers = {str(slug): check_multiplier(m) for slug, m in asked["setting"].items()}
+            visit = app.visit_with_ticket(asked.get("ticket"))
+        except (SteeringError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
             return ""
-        return title_of(multipliers, names_of(app))
+        return title_of(multipliers, names_of(visit))
 
-    return widget(panel_value(app, panel), "sliders", server_functions=[pin_title], **options)
+    return widget(panel_value(app.visit(), panel), "sliders", server_functions=[pin_title], **options)
 
 
-def panel_value(app: AppState, panel: SliderPanel) -> dict[str, Any]:
+def panel_value(visit: Visit, panel: SliderPanel) -> dict[str, Any]:
     """Make the component's value for the vectors now on the shelf.
 
-    {"sliders": [{slug, name, behavior, multiplier, made_for}], "others": [{name, made_for}],
-    "pins": [{setting, title, name}], "active": slug, "hidden": [column id], "range", "step", "max_pins", "model",
-    "generation"}; `made_for` of a slider is empty where the vector was made for the page's model, `others` are vectors
-    that cannot be added to it, and `generation` tells a page that was opened with another model.
+    {"sliders": [{slug, name, behavior, multiplier, low, high, measured, dose, kl, made_for}], "others": [{name,
+    made_for}], "pins": [{setting, title, name}], "active": slug, "hidden": [column id], "range", "step", "max_pins",
+    "model", "generation", "ticket"}; `made_for` of a slider is empty where the vector was made for the page's model,
+    `others` are vectors that cannot be added to it, `generation` tells a page that was opened with another model, and
+    the visitor's ticket goes with the panels' own requests to the server, which carry no session.
     """
-    in_use = app.in_use
-    entries, names = fitting(app), names_of(app)
+    in_use = visit.in_use
+    entries, names = fitting(visit), names_of(visit)
     pins = [Pin({slug: m for slug, m in pin.setting.items() if slug in names}, pin.name) for pin in panel.pins]
     return {
         "sliders": [
@@ -79,13 +83,15 @@ def panel_value(app: AppState, panel: SliderPanel) -> dict[str, Any]:
                 "name": names[entry.slug],
                 "behavior": entry.vector.behavior,
                 "multiplier": _clamped(panel.multipliers.get(entry.slug, 0.0)),
+                **slider_ends(entry.vector),
+                **_units(entry.vector),
                 "made_for": "" if made_for(entry.vector, in_use.model) else home_of(entry.vector),
             }
             for entry in entries
         ],
         "others": [
             {"name": entry.vector.name, "made_for": home_of(entry.vector)}
-            for entry in app.library.entries()
+            for entry in visit.library.entries()
             if entry.slug not in names
         ],
         "pins": [
@@ -97,9 +103,10 @@ def panel_value(app: AppState, panel: SliderPanel) -> dict[str, Any]:
         "hidden": [id for id in panel.hidden if id in HIDEABLE],
         "range": SLIDER_RANGE,
         "step": SLIDER_STEP,
-        "max_pins": MAX_PINS,
+        "max_pins": min(MAX_PINS, most_columns(visit) - FIRST_COLUMNS),
         "model": in_use.model.name,
         "generation": in_use.generation,
+        "ticket": visit.visitor.ticket,
     }
 
 
@@ -124,27 +131,32 @@ def read_panel(value: Any) -> SliderPanel:
     return SliderPanel({slug: m for slug, m in multipliers.items() if m}, pins, active, hidden)
 
 
+def most_columns(visit: Visit) -> int:
+    """Return how many answers may stand side by side."""
+    return min(MAX_COLUMNS, visit.limits.columns or MAX_COLUMNS)
+
+
 def title_of(multipliers: Multipliers, names: Mapping[str, str]) -> str:
     """Title of a setting by its vectors' names: `cheerful +1.5, formal -1`, or `baseline`."""
     return setting_title((names.get(slug, slug), m) for slug, m in multipliers.items())
 
 
-def names_of(app: AppState) -> dict[str, str]:
+def names_of(visit: Visit) -> dict[str, str]:
     """Slug -> name beside the slider, of the vectors that can be added; the page's own model is not named in it."""
-    tail = f" ({app.model.name})"
-    return {entry.slug: entry.vector.name.removesuffix(tail) for entry in fitting(app)}
+    tail = f" ({visit.model.name})"
+    return {entry.slug: entry.vector.name.removesuffix(tail) for entry in fitting(visit)}
 
 
-def fitting(app: AppState) -> list[Entry]:
+def fitting(visit: Visit) -> list[Entry]:
     """List the vectors on the shelf that can be added to the page's model, those that were made for it first."""
-    model = app.model
-    entries = app.library.fitting(model.hidden_size, model.num_layers)
+    model = visit.model
+    entries = visit.library.fitting(model.hidden_size, model.num_layers)
     return sorted(entries, key=lambda entry: not made_for(entry.vector, model))
 
 
-def own_entries(app: AppState) -> list[Entry]:
+def own_entries(visit: Visit) -> list[Entry]:
     """List the vectors on the shelf that were made for the page's model."""
-    return [entry for entry in fitting(app) if made_for(entry.vector, app.model)]
+    return [entry for entry in fitting(visit) if made_for(entry.vector, visit.model)]
 
 
 def made_for(vector: SteeringVector, model: LanguageModel) -> bool:
@@ -166,6 +178,37 @@ def is_stale(app: AppState, sliders_value: Any) -> bool:
     """Tell whether the sliders that a browser sent are those of a model that is no longer in use."""
     sent = sliders_value.get("generation") if isinstance(sliders_value, dict) else None
     return sent is not None and sent != app.generation
+
+
+def slider_ends(vector: SteeringVector) -> dict[str, Any]:
+    """Return the ends of a vector's slider: the useful range that was measured, else the usual ones.
+
+    A side on which nothing was useful keeps the usual end, since its slider must move.
+    """
+    try:
+        low, high = (float(end) for end in vector.metrics["useful_range"])
+    except (KeyError, TypeError, ValueError):  # not measured, or a file of somebody else's making
+        low, high = 0.0, 0.0
+    return {
+        "low": max(low, -SLIDER_RANGE) if low < 0 else -SLIDER_RANGE,
+        "high": min(high, SLIDER_RANGE) if high > 0 else SLIDER_RANGE,
+        "measured": low < 0 < high,
+    }
+
+
+def _units(vector: SteeringVector) -> dict[str, float | None]:
+    """Return what multiplier 1 is in the other units; None where it was not measured.
+
+    `dose`: the norm at the first layer over that of the residual stream. `kl`: in units of the multiplier at which the
+    95th percentile of the KL divergence is 1 nat, by which vectors of all methods are comparable.
+    """
+
+    def number(value: Any) -> float | None:
+        first = value[0] if isinstance(value, list | tuple) and value else value
+        return float(first) if isinstance(first, int | float) and first > 0 else None
+
+    stream, unit = number(vector.method.get("residual_norm")), number(vector.metrics.get("unit_multiplier"))
+    return {"dose": stream and vector.norms[vector.layers[0]] / stream, "kl": unit and 1 / unit}
 
 
 def _clamped(multiplier: Any) -> float:

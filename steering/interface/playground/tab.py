@@ -1,5 +1,6 @@
 """The Playground tab: drag a slider, read the answers side by side. Wires the events of `layout` to `handlers`."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -12,7 +13,6 @@ from steering.interface.playground.controls import weights_in_use
 from steering.interface.playground.conversation import wire_conversation
 from steering.interface.playground.handlers import Handlers
 from steering.interface.playground.layout import Updates, lay_out
-from steering.interface.playground.model_view import start_starters, stop_starters, tick
 from steering.interface.playground.run_export import export_run
 
 WRITES_AT_ONCE = 16  # visitors whose answers stream; the decode server batches them
@@ -31,8 +31,8 @@ class Playground:
     generation: gr.State
 
 
-def build(app: AppState, page: gr.Blocks) -> Playground:
-    """Lay the tab out and wire it."""
+def build(app: AppState, arrival: Callable[..., Any]) -> Playground:
+    """Lay the tab out and wire it; `arrival` subscribes to the opening of the page, once its visitor is known."""
     layout = lay_out(app)
     handlers = Handlers(app, layout)
     controls = layout.controls
@@ -81,8 +81,8 @@ def build(app: AppState, page: gr.Blocks) -> Playground:
     for place, chip in enumerate(layout.chips):
         chip.click(chooser(place), layout.sliders, changed, queue=False, **hidden).then(**generate)
 
-    restored = [layout.sliders, layout.advice, layout.generation, *controls.values()]
-    loaded = page.load(handlers.restore, None, restored, queue=False, **hidden)
+    restored = [layout.sliders, layout.advice, layout.generation, layout.columns, *controls.values()]
+    loaded = arrival(handlers.restore, None, restored, queue=False, **hidden)
     loaded.then(**update)  # with the seed of the address
     shows_weights: dict[str, Any] = {
         "fn": partial(weights_in_use, app),
@@ -93,21 +93,21 @@ def build(app: AppState, page: gr.Blocks) -> Playground:
     }
     loaded.then(**shows_weights)
     full.change(**shows_weights)
-    page.load(fn=None, js=page_function("start"))
+    arrival(fn=None, js=page_function("start"))
 
     starters = [layout.starters, layout.starters_text, layout.make_starters, layout.stop_starters]
     starters.append(layout.starters_timer)
     of_model = [layout.model_note, prompt, system, *layout.chips, *starters]
-    page.load(handlers.show_model, None, of_model, queue=False, **hidden)
+    arrival(handlers.show_model, None, of_model, queue=False, **hidden)
     changes_page = [*of_model, layout.sliders, layout.advice, layout.columns]
     changed_model = layout.generation.change(
         handlers.model_changed, [layout.sliders, prompt], changes_page, queue=False, **hidden
     )
     changed_model.then(**update).then(**shows_weights)
-    layout.make_starters.click(partial(start_starters, app, layout), None, starters, queue=False, **hidden)
-    layout.stop_starters.click(partial(stop_starters, app, layout), None, starters, queue=False, **hidden)
+    layout.make_starters.click(handlers.start_starters, None, starters, queue=False, **hidden)
+    layout.stop_starters.click(handlers.stop_starters, None, starters, queue=False, **hidden)
     layout.starters_timer.tick(
-        partial(tick, app, layout),
+        handlers.tick,
         [layout.sliders, layout.starters_seen],
         [*starters, *layout.chips, layout.sliders, layout.starters_seen],
         queue=False,

@@ -46,6 +46,11 @@ class UrlState:
     model: str = ""
     controls: dict[str, str | float] = field(default_factory=dict)
 
+    @property
+    def vectors(self) -> list[str]:
+        """Slugs of all vectors that the address uses."""
+        return [*self.multipliers, *(slug for pin in self.pins for slug in pin.setting)]
+
     def over(self, usual: Controls) -> Controls:
         """Return the usual controls, those that the address sets replaced."""
         changed: dict[str, Any] = {}

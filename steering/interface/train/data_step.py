@@ -7,8 +7,10 @@ from typing import Any
 
 import gradio as gr
 
+from steering.errors import SteeringError
 from steering.interface import html
 from steering.interface.app_state import AppState
+from steering.interface.files import take_upload
 from steering.interface.train import pairs_reading
 from steering.interface.train.column_mapping import ColumnMapping, columns_of, preview_html
 from steering.interface.train.draft_panel import ENDPOINT, DraftPanel
@@ -167,14 +169,14 @@ class DataStep:
                 changed |= self.mapping.show(update["mapping"])
             return changed or gr.skip()
 
-        def read(handler: Any) -> Any:
-            return lambda *values: updates(handler(*values))
+        def read(handler: Any, **options: Any) -> Any:
+            return lambda *values: updates(handler(*values, **options))
+
+        def read_upload(request: gr.Request, file: str | None, most: str, which: str, old: Pairs | None) -> Any:
+            return updates(_read_upload(app, request, file, most, which, old))
 
         def read_again(current: Any, most: str, which: str, old: Pairs | None, *columns: str) -> Any:
             return updates(pairs_reading.read_mapped(current, most, which, old, columns_of(columns)))
-
-        def preview(current: Any, *columns: str) -> str:
-            return preview_html(pairs_reading.preview_mapped(current, columns_of(columns)))
 
         def draft(values: dict[Any, Any], request: gr.Request) -> Iterator[Any]:
             for update in self.draft.draft(values, values[pairs], request):
@@ -182,11 +184,13 @@ class DataStep:
 
         reads = [
             self.example.input(read(pairs_reading.read_example), [self.example, pairs], outputs, **HIDDEN),
-            self.file.upload(read(pairs_reading.read_file), [self.file, *limit, pairs], outputs, **HIDDEN),
-            self.read_pasted.click(read(pairs_reading.read_text), [self.pasted, *limit, pairs], outputs, **HIDDEN),
+            self.file.upload(read_upload, [self.file, *limit, pairs], outputs, **HIDDEN),
+            self.read_pasted.click(
+                read(pairs_reading.read_text, limits=app.limits), [self.pasted, *limit, pairs], outputs, **HIDDEN
+            ),
             gr.on(
                 [self.read_hub.click, self.hub.submit],
-                read(pairs_reading.read_hub),
+                read(pairs_reading.read_hub, limits=app.limits),
                 [self.hub, *limit, pairs],
                 outputs,
                 **HIDDEN,
@@ -235,7 +239,7 @@ class DataStep:
             )
         gr.on(
             [dropdown.input for dropdown in self.mapping.fields],
-            preview,
+            _preview,
             [self.source, *self.mapping.fields],
             self.mapping.preview,
             trigger_mode="always_last",
@@ -264,3 +268,21 @@ class DataStep:
                 [self.doctor.taken, *controls],
                 **HIDDEN,
             )
+
+
+def _read_upload(
+    app: AppState, request: gr.Request, file: str | None, most: str, which: str, pairs: Pairs | None
+) -> Update:
+    """Read a file that was dropped; on a public page it is moved to the visitor's private folder first."""
+    try:
+        if file and app.is_public:
+            app.visitors.check_room()
+            file = str(take_upload(file, app.visit(request).visitor.uploads))
+    except SteeringError as error:
+        return pairs_reading.failure(str(error), pairs)
+    return pairs_reading.read_file(file, most, which, pairs, app.limits)
+
+
+def _preview(source: Any, *columns: str) -> str:
+    """Show the first pair with these columns."""
+    return preview_html(pairs_reading.preview_mapped(source, columns_of(columns)))

@@ -2,17 +2,20 @@
 
 import logging
 from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import Any
 
 import gradio as gr
 
-from steering.drafting import DraftProgress, Endpoint, contrasting_system_prompts, draft_pairs
+from steering.drafting import DraftProgress, draft_pairs
 from steering.errors import SteeringError
 from steering.interface import html
-from steering.interface.app_state import AppState, Runs, visitor_of
+from steering.interface.app_state import AppState
+from steering.interface.runs import Runs, session_of
 from steering.interface.train.pairs_reading import NO_COLUMNS, TABLE_ROWS, report
 from steering.interface.train.parts import Update
 from steering.pairs.dataset import Pairs
+from steering.prompting import Endpoint, contrasting_system_prompts
 
 TITLE = "No pairs yet? Describe the behavior and have them drafted"
 LONGEST_BEHAVIOR = 200
@@ -40,8 +43,9 @@ class DraftPanel:
     def __init__(self, app: AppState, *, endpoints: bool) -> None:
         self.app = app
         self.endpoints = endpoints
-        self.runs = Runs()  # of their own: a draft and an answer on the Playground do not end each other
+        self.runs = Runs(app.listeners)  # of their own: a draft and an answer on the Playground do not end each other
         self._drafting: set[str] = set()  # visitors
+        self._instead: dict[str, Update] = {}  # visitor -> what the page shows in place of the draft that was ended
         with gr.Accordion(TITLE, open=False, elem_id="draft-pairs"):
             with gr.Row():
                 self.behavior = gr.Textbox(
@@ -64,7 +68,7 @@ class DraftPanel:
                 )
                 self.count = gr.Slider(
                     4,
-                    MOST_DRAFTED,
+                    min(MOST_DRAFTED, app.limits.pairs or MOST_DRAFTED),
                     DEFAULT_DRAFTED,
                     step=1,
                     label="Pairs",
@@ -160,7 +164,7 @@ class DraftPanel:
 
         The table cannot be edited meanwhile: the next pair would overwrite what was written there.
         """
-        run, visitor = self.runs.begin(request), visitor_of(request)
+        run, visitor = self.runs.begin(request), session_of(request)
         behavior = str(values[self.behavior] or "").strip()
         if not behavior:
             yield {"draft_status": html.problem("Describe the behavior first, in a word or a sentence.")}
@@ -181,30 +185,39 @@ class DraftPanel:
             problem = "Drafting failed; the server's log says why."
         finally:
             self._drafting.discard(visitor)
+        instead = self._instead.pop(visitor, None)
         if not run.superseded():
             yield self._ended(progress, behavior, problem, pairs)
+        elif instead and visitor not in self._drafting:
+            yield instead  # what was sent of the draft may have reached the page after `give_way`
 
     def give_way(self, pairs: Pairs | None, request: gr.Request) -> Update:
         """End the visitor's draft, if one is being written, because other pairs were read meanwhile; show those."""
-        if visitor_of(request) not in self._drafting:
+        if session_of(request) not in self._drafting:
             return {}
         self.runs.begin(request)
         rows = pairs[:TABLE_ROWS].to_rows() if pairs else []
         status = html.note("The draft was ended, because other pairs were read meanwhile.")
-        return {"draft_status": status, "table": gr.update(value=rows, interactive=True)}
+        self._instead[session_of(request)] = {
+            "draft_status": status,
+            "table": gr.update(value=rows, interactive=True),
+        }
+        return self._instead[session_of(request)]
 
     def _drafts(self, values: Mapping[Any, Any], behavior: str, over: Any) -> Iterator[DraftProgress]:
         own = [line.strip() for line in str(values[self.prompts] or "").splitlines() if line.strip()]
         opposite = str(values[self.opposite] or "").strip()
         (mine, mine_away), (towards, away) = self._edited(values), contrasting_system_prompts(behavior, opposite)
-        return draft_pairs(
-            self._source(values),
+        source = self._source(values)
+        gpu = self.app.gpu if self.app.writes_on_gpu and source is self.app.model else None
+        return (gpu.draft if gpu else partial(draft_pairs, source))(
             behavior,
             count=int(values[self.count]),
             opposite=opposite,
             prompts=own or None,
             system_prompts=(mine or towards, mine_away or away),
             should_stop=over,
+            limits=self.app.limits,
         )
 
     def _source(self, values: Mapping[Any, Any]) -> Any:

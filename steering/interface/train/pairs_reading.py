@@ -16,6 +16,7 @@ from steering.errors import SteeringError, UnknownColumns
 from steering.interface import html
 from steering.interface.train.pairs_source import Columns, PairsSource, ReadLimit
 from steering.interface.train.parts import Update
+from steering.limits import NO_LIMITS, LimitExceeded, Limits
 from steering.pairs.dataset import Pairs, PreferencePair
 from steering.pairs.preview import PairsPreview
 from steering.pairs.readers import SUFFIXES
@@ -41,37 +42,37 @@ NO_COLUMNS = MappingView(PairsPreview(paths={}, mapping={}, layout="", pair=None
 
 def example_sets() -> list[tuple[str, str]]:
     """(label, file name) of the example sets that ship with the project."""
-    return [(_words(path.stem), path.name) for path in sorted(_examples().glob("*.csv"))]
+    return [(_words(path.stem), path.name) for path in sorted(examples_folder().glob("*.csv"))]
 
 
 def read_example(name: str | None, pairs: Pairs | None) -> Update:
     """Read an example set by its file name; it also proposes the behavior."""
     if name not in {file for _, file in example_sets()}:
         return failure("Choose an example set.", pairs)
-    update = _read(PairsSource("file", str(_examples() / name)), None, ReadLimit(), pairs)
+    update = _read(PairsSource("file", str(examples_folder() / name)), None, ReadLimit(), pairs)
     return update | {"behavior": _words(Path(name).stem)} if "pairs" in update else update
 
 
-def read_file(file: str | None, most: str, which: str, pairs: Pairs | None) -> Update:
+def read_file(file: str | None, most: str, which: str, pairs: Pairs | None, limits: Limits = NO_LIMITS) -> Update:
     """Read an uploaded file; `most` and `which` are the fields of `ReadLimit.of`."""
     if not file:
         return {} if pairs else failure("Drop a file first.", pairs)
-    return _read_limited(PairsSource("file", file), None, most, which, pairs)
+    return _read_limited(PairsSource("file", file, limits), None, most, which, pairs)
 
 
-def read_text(text: str, most: str, which: str, pairs: Pairs | None) -> Update:
+def read_text(text: str, most: str, which: str, pairs: Pairs | None, limits: Limits = NO_LIMITS) -> Update:
     """Read pasted rows: CSV, TSV, JSON or JSONL."""
     if not (text or "").strip():
         return failure("Paste rows into the box first, with a first line that names the columns.", pairs)
-    return _read_limited(PairsSource("text", text), None, most, which, pairs)
+    return _read_limited(PairsSource("text", text, limits), None, most, which, pairs)
 
 
-def read_hub(text: str, most: str, which: str, pairs: Pairs | None) -> Update:
+def read_hub(text: str, most: str, which: str, pairs: Pairs | None, limits: Limits = NO_LIMITS) -> Update:
     """Read a data set of the Hugging Face Hub by its id or address."""
     if not (text or "").strip():
         return failure("Write the data set's id first, such as owner/name.", pairs)
     try:
-        source = PairsSource.of_hub(text)
+        source = PairsSource.of_hub(text, limits)
     except SteeringError as error:
         return failure(str(error), pairs)
     return _read_limited(source, None, most, which, pairs)
@@ -146,6 +147,8 @@ def _read(source: PairsSource, columns: Columns | None, limit: ReadLimit, pairs:
     """Read the source; where its columns are not known, open the mapping dialog with those it has."""
     try:
         result = source.read(columns, limit)
+    except LimitExceeded as error:
+        return failure(str(error), pairs)
     except SteeringError as error:
         preview = source.preview(columns)
         ask = bool(preview.paths) and not preview.layout
@@ -167,7 +170,8 @@ def _unless_found(source: PairsSource, columns: Columns) -> Columns | None:
     return None if found.layout and columns == found.mapping else columns
 
 
-def _examples() -> Path:
+def examples_folder() -> Path:
+    """Return the folder of the example sets."""
     return paths.shipped("assets") / "examples"
 
 

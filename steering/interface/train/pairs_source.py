@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from steering.errors import SteeringError
+from steering.limits import NO_LIMITS, Limits
 from steering.pairs.dataset import MAX_ROWS, Pairs, parse_pairs, read_pairs
 from steering.pairs.preview import PairsPreview, preview_pairs
 
@@ -56,13 +57,15 @@ class PairsSource:
 
     Attributes:
         kind: what `value` is: the path of an uploaded file, a pasted text, or the id of a data set of the Hub.
+        limits: of who brought it.
     """
 
     kind: Literal["file", "text", "hub"]
     value: str
+    limits: Limits = NO_LIMITS
 
     @classmethod
-    def of_hub(cls, text: str) -> "PairsSource":
+    def of_hub(cls, text: str, limits: Limits = NO_LIMITS) -> "PairsSource":
         """Make the source of a data set's id or address; SteeringError for anything else, such as a path.
 
         The page must not open files of the server by their path, so an id always goes on as `hf://owner/name`.
@@ -73,20 +76,20 @@ class PairsSource:
             raise SteeringError(
                 f"{text.strip()[:60]!r} is no data set of the Hugging Face Hub; write owner/name, as on its page."
             )
-        return cls("hub", f"hf://{id_}")
+        return cls("hub", f"hf://{id_}", limits)
 
     def read(self, columns: Columns | None, limit: ReadLimit) -> Pairs:
         """Read the pairs; `columns` maps fields to columns where they are not known by their names."""
         if self.kind == "text":
-            return parse_pairs(self.value, columns=columns, max_pairs=limit.pairs)
+            return parse_pairs(self.value, columns=columns, max_pairs=limit.pairs, limits=self.limits)
         draw_seed = DRAW_SEED if limit.drawn else None
-        return read_pairs(self.value, columns=columns, max_pairs=limit.pairs, draw_seed=draw_seed)
+        return read_pairs(self.value, columns=columns, max_pairs=limit.pairs, draw_seed=draw_seed, limits=self.limits)
 
     def preview(self, columns: Columns | None = None) -> PairsPreview:
         """Find the columns, and the first pair as it would be read; what is wrong is its `problem`."""
         try:
             source = self.value.encode("utf-8", "replace") if self.kind == "text" else self.value
-            return preview_pairs(source, columns=columns)
+            return preview_pairs(source, columns=columns, limits=self.limits)
         except Exception as error:  # only a help: whatever is wrong with the source, reading it says so
             if not isinstance(error, SteeringError):
                 logger.exception("no preview of %s", self.kind)

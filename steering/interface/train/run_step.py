@@ -19,14 +19,16 @@ from steering.evaluation.pair_margins import PairMargin, suspects
 from steering.generation.sampling import Sampling
 from steering.interface import html
 from steering.interface.answer_cards import cards, message, throttled
-from steering.interface.app_state import AppState, Run, TrainingStatus
+from steering.interface.app_state import AppState, Visit
 from steering.interface.playground.answers import waiting
 from steering.interface.playground.controls import DEFAULT_REPETITION_PENALTY
+from steering.interface.runs import Run
 from steering.interface.train import misfits
 from steering.interface.train.save_step import UnsavedRun
 from steering.interface.train.setting_control import Values
 from steering.interface.train.settings_step import SettingsStep
 from steering.interface.train.training_view import TrainingView, summary
+from steering.interface.training_queue import NobodyWaits
 from steering.pairs.dataset import Pairs, PreferencePair
 from steering.pairs.tokenization import readable_pairs
 from steering.training import default_checkpoint, pipeline
@@ -47,8 +49,6 @@ SAMPLE_SAMPLING = Sampling(max_new_tokens=SAMPLE_TOKENS, repetition_penalty=DEFA
 CONTINUE_HINT = "Train goes on from here, with the same pairs and settings."
 NO_PAIRS = "There are no pairs yet: take an example set, drop a file or paste rows in step 1."
 NOT_MEASURED = "No pairs were held out, so it was not measured."
-POLL_SECONDS = 0.5
-"""How often a training that waits for another looks whether its visitor still wants it, and says how far that is."""
 
 Update = dict[str, Any]
 
@@ -76,13 +76,15 @@ class RunStep:
             method, settings = self.settings_step.chosen_method(values), self.settings_step.settings(values)
             holdout = float(values[self.settings_step.holdout])
             start_over = bool(values[self.settings_step.start_over])
-            yield from self._wait_for_others(run)
-            try:
-                yield from self._train(method, settings, pairs, holdout, run, start_over=start_over)
-            finally:
-                self.app.training_status = None
-                self.app.training.release()
-        except _StoppedBeforeTraining:
+            visit = self.app.visit(request)
+            self.app.visitors.check_room()
+            with closing(self.app.training.turn(visit.visitor.id, run.over)) as turn:
+                for place in turn:
+                    if not place.place:
+                        break
+                    yield {"status": html.note(place.words())}
+                yield from self._train(visit, method, settings, pairs, holdout, run, start_over=start_over)
+        except (NobodyWaits, _StoppedBeforeTraining):
             yield {"status": html.note("Stopped before the training began.")}
         except SteeringError as error:
             yield {"status": html.problem(str(error))}
@@ -90,18 +92,16 @@ class RunStep:
             logger.exception("a training failed")
             yield {"status": html.problem("The training failed; the server's log says why.")}
 
-    def _wait_for_others(self, run: Run) -> Iterator[Update]:
-        """Wait until no other training runs, and take the lock: two at once would only slow each other down."""
-        while not self.app.training.acquire(timeout=POLL_SECONDS):
-            if run.over():
-                raise _StoppedBeforeTraining
-            how_far = self.app.how_far_training
-            text = f"Another training is running{how_far}. Yours starts by itself when it ends."
-            yield {"status": html.note(text if how_far else "A moment: the speed of this machine is being measured.")}
-        self.app.training_status = TrainingStatus()
-
     def _train(
-        self, method: Method, settings: dict[str, Any], pairs: Pairs, holdout: float, run: Run, *, start_over: bool
+        self,
+        visit: Visit,
+        method: Method,
+        settings: dict[str, Any],
+        pairs: Pairs,
+        holdout: float,
+        run: Run,
+        *,
+        start_over: bool,
     ) -> Iterator[Update]:
         seed = method.config(settings).seed
         training, held_out = readable_pairs(self.app.model, pairs).split(holdout, seed)
@@ -124,19 +124,20 @@ class RunStep:
             "held_out": held_out,
             "method": method.name,
         }
-        checkpoint = default_checkpoint(**arguments, **settings)
-        draft_id = self._draft_id(checkpoint, pairs, start_over=start_over)
+        checkpoint = default_checkpoint(**arguments, folder=visit.visitor.checkpoints, **settings)
+        draft_id = self._draft_id(visit, checkpoint, pairs, start_over=start_over)
 
         def save_draft(vector: SteeringVector) -> None:  # at once: a closed tab or a killed server loses nothing
-            self.app.library.drafts.keep(draft_id, vector)
+            visit.library.drafts.keep(draft_id, vector)
 
-        reports = pipeline.run(
+        reports = self.app.run_training(
             **arguments,
             **settings,
             save=save_draft,
             should_stop=run.over,
             checkpoint=checkpoint,
             fresh=start_over,
+            limits=visit.limits,
         )
         try:
             with closing(reports):
@@ -144,8 +145,10 @@ class RunStep:
                     if progress.stage in ("preparing", "training") and progress.vector is not None:
                         save_draft(progress.vector)
                     yield from self._show(progress, view)
+                    if progress.stage == "measuring" and run.gone():
+                        return  # the draft is kept; nobody reads the figures
         except pipeline.NothingTrained as nothing:
-            self.app.library.drafts.discard(draft_id)
+            visit.library.drafts.discard(draft_id)
             if nothing.stopped == "asked":
                 raise _StoppedBeforeTraining from nothing
             raise
@@ -167,7 +170,7 @@ class RunStep:
         """Show one report."""
         if progress.stage in ("preparing", "training"):
             view.add(progress)
-            self.app.training_status = view.status
+            self.app.training.status = view.status
             if progress.stage == "preparing":
                 yield {"status": view.html()}
             elif view.due:
@@ -191,7 +194,11 @@ class RunStep:
         try:
             server = self.app.decode_server("float16")
             answers = server.stream(
-                pair.prompt, columns, before=pair.before, sampling=SAMPLE_SAMPLING, should_stop=run.superseded
+                pair.prompt,
+                columns,
+                before=pair.before,
+                sampling=SAMPLE_SAMPLING,
+                should_stop=lambda: run.superseded() or run.gone(),
             )
             for update in throttled(answers):
                 if isinstance(update, int):  # its place in the queue
@@ -206,12 +213,12 @@ class RunStep:
             reason = str(error) if isinstance(error, SteeringError) else "the model failed; the server's log says how."
             yield {part: message(problem=f"No sample answers were written: {reason}")}
 
-    def _draft_id(self, checkpoint: Path | None, pairs: Pairs, *, start_over: bool) -> str:
+    def _draft_id(self, visit: Visit, checkpoint: Path | None, pairs: Pairs, *, start_over: bool) -> str:
         """Return the draft in which the run stores its vector: a run that continues replaces its shorter draft."""
         continues = checkpoint is not None and checkpoint.is_file() and not start_over
         if continues and checkpoint in self._draft_ids:
             return self._draft_ids[checkpoint]
-        draft_id = self.app.library.drafts.begin(Path(pairs.report.source).stem)
+        draft_id = visit.library.drafts.begin(Path(pairs.report.source).stem)
         if checkpoint is not None:
             self._draft_ids[checkpoint] = draft_id
         return draft_id
@@ -235,7 +242,7 @@ def _most_moved(pairs: Pairs, margins: Sequence[PairMargin]) -> list[PreferenceP
 
 def _ending(progress: Progress, to_do: str) -> str:
     """Render how the run ended and what to do next."""
-    notes = [progress.note, CONTINUE_HINT if progress.stopped == "asked" else ""]
+    notes = [progress.note, CONTINUE_HINT if progress.stopped in ("asked", "time") else ""]
     bar = html.progress_bar(1, f"{summary(progress, _vector(progress))} {to_do}")
     return bar + "".join(html.note(text) for text in notes if text)
 

@@ -15,6 +15,7 @@ from steering.interface import html
 from steering.interface.app_state import AppState
 from steering.interface.charts import loss_chart, margin_chart
 from steering.interface.playground.sliders import SliderPanel, panel_value, read_panel
+from steering.interface.shared_page import keeping_note
 from steering.vectors.vector import SteeringVector
 
 Update = dict[str, Any]
@@ -39,7 +40,9 @@ class SaveStep:
 
     app: AppState
 
-    def save(self, unsaved: UnsavedRun | None, name: str, behavior: str, sliders: Any) -> Update:
+    def save(
+        self, request: gr.Request | None, unsaved: UnsavedRun | None, name: str, behavior: str, sliders: Any
+    ) -> Update:
         """Save the vector under this name, discard its draft, and set its slider on the Playground to +1.
 
         After a failure the run and its draft are still there, and saving can be tried again.
@@ -50,29 +53,30 @@ class SaveStep:
             return {"saved": html.problem("The vector needs a name: write one and save again.")}
         vector = replace(unsaved.vector, name=name.strip(), behavior=(behavior or "").strip())
         try:
-            pins = read_panel(sliders).pins
-            entry = self.app.library.add(vector)
+            visit, pins = self.app.visit(request), read_panel(sliders).pins
+            entry = visit.library.add(vector)
         except SteeringError as error:
             return {"saved": html.problem(str(error))}
-        self.app.library.drafts.discard(unsaved.draft_id)
+        visit.library.drafts.discard(unsaved.draft_id)
         return {
-            "saved": html.note(f"Saved as {entry.vector.name}. Its slider is on the Playground, set to +1."),
-            "sliders": panel_value(self.app, SliderPanel({entry.slug: vector.default_multiplier}, pins, entry.slug)),
+            "saved": html.note(f"Saved as {entry.vector.name}. Its slider is on the Playground, set to +1.")
+            + keeping_note(self.app),
+            "sliders": panel_value(visit, SliderPanel({entry.slug: vector.default_multiplier}, pins, entry.slug)),
             "visit": gr.update(visible=True),
             "unsaved": None,
             "save": gr.update(variant="secondary"),
         }
 
-    def list_drafts(self) -> Update:
+    def list_drafts(self, request: gr.Request | None = None) -> Update:
         """Offer the runs that were not saved, newest first; hide the box where there are none."""
-        choices = [(label, draft_id) for draft_id, label in self.app.library.drafts.labels()]
+        choices = [(label, draft_id) for draft_id, label in self.app.visit(request).library.drafts.labels()]
         value = choices[0][1] if choices else None
         return {"drafts_box": gr.update(visible=bool(choices)), "draft": gr.update(choices=choices, value=value)}
 
-    def open_draft(self, draft_id: str | None) -> Update:
+    def open_draft(self, request: gr.Request | None, draft_id: str | None) -> Update:
         """Show the vector of a run that was not saved as if it had just ended."""
         try:
-            vector = self.app.library.drafts.open(draft_id or "")
+            vector = self.app.visit(request).library.drafts.open(draft_id or "")
         except SteeringError as error:
             return {"results": html.problem(str(error))}
         curve = vector.metrics.get("curve", [])

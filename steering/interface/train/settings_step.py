@@ -16,6 +16,7 @@ from gradio.components import Component
 from steering.errors import SteeringError
 from steering.interface import html
 from steering.interface.train.setting_control import SettingControl, Values, make_control
+from steering.limits import NO_LIMITS, Limits
 from steering.training.config import RUN_GROUP, WHERE_GROUP, MethodConfig, SettingSpec
 from steering.training.registry import Method, Preset, methods
 
@@ -29,6 +30,7 @@ class SettingsStep:
     Args:
         num_layers: of the model.
         available: methods by name; by default those of the registry.
+        limits: which presets are offered.
 
     Attributes:
         methods: those that can be trained from preference pairs, by name; the first one is chosen at the start.
@@ -37,7 +39,10 @@ class SettingsStep:
         panels: by method name, the containers visible only for that method.
     """
 
-    def __init__(self, num_layers: int, available: Mapping[str, Method] | None = None) -> None:
+    def __init__(
+        self, num_layers: int, available: Mapping[str, Method] | None = None, limits: Limits = NO_LIMITS
+    ) -> None:
+        self.limits = limits
         available = methods() if available is None else available
         self.methods = {name: method for name, method in available.items() if set(method.inputs) <= {"pairs"}}
         self.controls: dict[str, dict[str, SettingControl]] = {name: {} for name in self.methods}
@@ -65,7 +70,7 @@ class SettingsStep:
                     elem_id="layer",
                 )
         self.effort = gr.Radio(
-            effort_choices(first),
+            effort_choices(first, limits=limits),
             value=first.default_preset,
             label="Effort",
             elem_id="effort",
@@ -164,7 +169,11 @@ class SettingsStep:
         visible: dict[Component | gr.Column, Any] = {
             panel: gr.update(visible=each == name) for each, panels in self.panels.items() for panel in panels
         }
-        effort = gr.update(choices=effort_choices(method), value=method.default_preset, visible=len(method.presets) > 1)
+        effort = gr.update(
+            choices=effort_choices(method, limits=self.limits),
+            value=method.default_preset,
+            visible=len(method.presets) > 1,
+        )
         return {self.description: html.note(method.description), self.effort: effort, self.time: "", **visible}
 
     def chosen_method(self, values: Values) -> Method:
@@ -184,7 +193,7 @@ class SettingsStep:
         """
         method = self.chosen_method(values)
         chosen = preset or values[self.effort]
-        settings = method.preset_settings(chosen if chosen in method.presets else method.default_preset)
+        settings = method.preset_settings(chosen if chosen in method.presets else method.default_preset, self.limits)
         for control in (self.seed, *self.controls[method.name].values()):
             value = control.changed_value(values)
             if value is not None:
@@ -201,14 +210,20 @@ def layer_choices(num_layers: int) -> list[tuple[str, str]]:
     return [("Choose for me", AUTOMATIC), *((str(k), str(k)) for k in range(num_layers))]
 
 
-def effort_choices(method: Method, times: Mapping[str, str] | None = None) -> list[tuple[str, str]]:
-    """Return the presets as choices of a radio; `times` says how long each takes, in words, where that is known."""
+def effort_choices(
+    method: Method, times: Mapping[str, str] | None = None, limits: Limits = NO_LIMITS
+) -> list[tuple[str, str]]:
+    """Return the presets that the limits offer as choices of a radio.
+
+    Args:
+        times: how long each takes, in words, where that is known.
+    """
     times = times or {}
 
     def label(name: str, preset: Preset) -> str:
         return f"{preset.label}{f': {times[name]}' if name in times else ''}\n{preset.hint}"
 
-    return [(label(name, preset), name) for name, preset in method.presets.items()]
+    return [(label(name, each), name) for name, each in method.presets.items() if limits.offers(name)]
 
 
 def read_layers(text: str) -> tuple[int, ...]:

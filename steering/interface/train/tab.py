@@ -1,6 +1,6 @@
 """The Train tab: bring pairs, choose a method and settings, train, save. Layout and wiring; the steps do the work."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
@@ -11,6 +11,7 @@ from steering.interface.answer_cards import columns_panel, message
 from steering.interface.app_state import AppState
 from steering.interface.charts import loss_chart, margin_chart
 from steering.interface.playground.tab import Playground
+from steering.interface.shared_page import training_note
 from steering.interface.train import misfits
 from steering.interface.train.data_step import DataStep
 from steering.interface.train.misfits import Misfits
@@ -28,18 +29,31 @@ TRAININGS_WAITING = 16
 """Visitors whose training may run or wait for another at a time; each holds one of the server's threads."""
 
 
-def build(app: AppState, page: gr.Blocks, tabs: gr.Tabs, play: Playground, *, endpoints: bool = False) -> None:
-    """Lay the tab out and wire it; `endpoints`: whether drafts may be written by another server (see `DraftPanel`)."""
+def build(
+    app: AppState,
+    page: gr.Blocks,
+    arrival: Callable[..., Any],
+    tabs: gr.Tabs,
+    play: Playground,
+    *,
+    endpoints: bool = False,
+) -> gr.State:
+    """Lay the tab out and wire it; return the state that holds the pairs.
+
+    Args:
+        arrival: subscribes to the opening of the page, once its visitor is known.
+        endpoints: whether drafts may be written by another server (see `DraftPanel`).
+    """
     pairs, unsaved = gr.State(None), gr.State(None)
     with gr.Accordion(BRING, open=True, elem_classes="step", elem_id="step-pairs") as step_pairs:
         data = DataStep.build(app, endpoints=endpoints)
     with gr.Accordion(CHOOSE, open=True, elem_classes="step", elem_id="step-settings") as step_settings:
-        settings = SettingsStep(app.model.num_layers)
+        settings = SettingsStep(app.model.num_layers, limits=app.limits)
     with gr.Accordion(TRAIN, open=True, elem_classes="step", elem_id="step-train"):
         with gr.Row(elem_id="training-buttons"):
             start = gr.Button("Train", variant="primary", elem_id="start-training", scale=2)
             stop = gr.Button("Stop and keep the best", elem_id="stop-training", scale=1)
-        status = gr.HTML(NOT_BEGUN, elem_id="training-status")
+        status = gr.HTML(NOT_BEGUN + training_note(app), elem_id="training-status")
         with gr.Row(elem_id="training-run", equal_height=False):
             with gr.Column(min_width=300, scale=2):
                 results = gr.HTML(elem_id="training-results", padding=False)
@@ -144,19 +158,27 @@ def build(app: AppState, page: gr.Blocks, tabs: gr.Tabs, play: Playground, *, en
             **HIDDEN,
         )
 
+    def saved_as(request: gr.Request, *values: Any) -> Any:
+        return on_page(of_save, save_step.save(request, *values))
+
+    def opened(request: gr.Request, draft_id: str | None) -> Any:
+        return on_page(of_opened, save_step.open_draft(request, draft_id))
+
+    def listed(request: gr.Request) -> Any:
+        return on_page(of_drafts, save_step.list_drafts(request))
+
     saving = save.click(
-        lambda *values: on_page(of_save, save_step.save(*values)),
+        saved_as,
         [unsaved, name, behavior, play.sliders],
         [*of_save.values()],
         **HIDDEN,
     )
     visit.click(partial(gr.update, selected="playground"), None, tabs, queue=False, **HIDDEN)
     of_opened = {**of_vector, "name": name}
-    open_draft.click(
-        lambda draft_id: on_page(of_opened, save_step.open_draft(draft_id)), draft, [*of_opened.values()], **HIDDEN
-    )
-    for event in (page.load, training.then, saving.then):
-        event(lambda: on_page(of_drafts, save_step.list_drafts()), None, [*of_drafts.values()], queue=False, **HIDDEN)
+    open_draft.click(opened, draft, [*of_opened.values()], **HIDDEN)
+    for event in (arrival, training.then, saving.then):
+        event(listed, None, [*of_drafts.values()], queue=False, **HIDDEN)
+    return pairs
 
 
 def pairs_line(pairs: Pairs | None) -> str:

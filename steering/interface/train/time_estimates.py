@@ -45,18 +45,20 @@ class TimeEstimates:
         except (SteeringError, ValueError, OverflowError) as error:  # Train will say what is wrong with the settings
             logger.info("no time is predicted: %s", error)
         if len(method.presets) > 1:
-            return {"effort": gr.update(choices=effort_choices(method, times)), "time": ""}
+            return {"effort": gr.update(choices=effort_choices(method, times, self.app.limits)), "time": ""}
         time = next(iter(times.values()), "")
         return {"time": html.note(f"Takes {time}.") if time else ""}
 
     def _times(self, method: Method, pairs: Pairs, values: Values) -> dict[str, str]:
         """Return the time of each preset, in words; of the only run under the key "" for a method without presets."""
         estimate = method.estimate
+        if self.app.gpu:  # what this CPU would take says nothing
+            return {}
         if estimate is None:
             return dict.fromkeys(method.presets or [""], "a few seconds")
         holdout = float(values[self.settings_step.holdout])
         times = {}
-        for preset in method.presets or [""]:
+        for preset in [name for name in method.presets if self.app.limits.offers(name)] or [""]:
             config = method.config(self.settings_step.settings(values, preset))
             key = (self.app.model.fingerprint, method.name, repr(config), pairs.sha256, holdout)
             if key not in self._predicted:

@@ -6,15 +6,15 @@ from typing import Any
 import plotly.graph_objects as go
 
 from steering.interface import html
-from steering.interface.app_state import TrainingStatus
 from steering.interface.charts import Point, loss_chart, margin_chart
+from steering.interface.training_queue import TrainingStatus
 from steering.training.progress import Progress
 from steering.vectors.vector import SteeringVector
 
 CHART_SECONDS = 1.5
 """Between two drawings. gradio sends and mounts a plot whole each time: at 10 a second the page only redraws, at one
 a second no frame stays blank (measured with gradio 6.31)."""
-ENDINGS = {"": "Done", "early": "Ended early", "asked": "Stopped", "broken": "Broke off"}
+ENDINGS = {"": "Done", "early": "Ended early", "asked": "Stopped", "time": "Ended in time", "broken": "Broke off"}
 """How a run ended, by `Progress.stopped`."""
 
 

@@ -39,8 +39,8 @@ def test_only_a_page_that_nobody_else_reaches_takes_paths(environment, share, ma
 
 
 def test_without_the_chooser_no_event_takes_a_path(library):
-    with_it = build(tiny_model(), library, can_choose=True)
-    without = build(tiny_model(), library)
+    with_it = build(AppState(tiny_model(), library), can_choose=True)
+    without = build(AppState(tiny_model(), library))
     handlers = {getattr(fn.fn, "__name__", "") for fn in without.fns.values()}
     assert not handlers & {"describe", "change_model"}
     assert {"describe", "change_model"} <= {getattr(fn.fn, "__name__", "") for fn in with_it.fns.values()}

@@ -1,5 +1,6 @@
 """What a Generate decodes, and what it takes from the cache: the values of the columns panel, without a browser."""
 
+import dataclasses
 from functools import partial
 from types import SimpleNamespace
 
@@ -9,8 +10,8 @@ from steering.errors import SteeringError
 from steering.generation.results import Column, TokenChance
 from steering.interface.answer_cards import history, message, read_turns, throttled
 from steering.interface.app_state import AppState
-from steering.interface.playground.answers import answer, columns_of, waiting
-from steering.interface.playground.controls import STRIP_MULTIPLIERS, Controls
+from steering.interface.playground.answers import Strip, answer, columns_of, waiting
+from steering.interface.playground.controls import Controls
 from steering.interface.playground.run_export import FORMS, export_run, record_of
 from steering.interface.playground.sliders import SliderPanel, read_panel
 from steering.interface.playground.url_state import Pin
@@ -55,14 +56,14 @@ def sound(setting):
 def app(tmp_path):
     app = CountingApp(tiny_model(), Library(own=tmp_path / "shelf", shipped=tmp_path / "none"))
     for number, name in enumerate(NAMES.values()):
-        app.library.add(vector(1, seed=number, name=name))
+        app.visitors.owner.add(vector(1, seed=number, name=name))
     return app
 
 
 def values_of(app, panel, answers_value=None, *, fresh=False, run=None, **controls):
     run = run or app.runs.begin(None)
     asked = Controls("Hello", **{**SAMPLING, **controls})
-    return list(answer(app, panel, asked, answers_value, run, fresh=fresh))
+    return list(answer(app.visit(), panel, asked, answers_value, run, fresh=fresh))
 
 
 def titles(value):
@@ -113,7 +114,8 @@ def test_the_strip_holds_the_whole_range_and_serves_the_columns(app):
     panel = SliderPanel({"a": 1.5, "b": 1.0}, active="a")
     value = values_of(app, panel, strip=True)[-1]
     strip = value["strip"]
-    assert [stop["multiplier"] for stop in strip["stops"]] == list(STRIP_MULTIPLIERS) and strip["ended"]
+    assert [stop["multiplier"] for stop in strip["stops"]] == [-3, -2.25, -1.5, -0.75, 0, 0.75, 1.5, 2.25, 3]
+    assert strip["ended"]
     assert all(stop["done"] and stop["multipliers"].get("b") == 1.0 for stop in strip["stops"])
     for stop in strip["stops"]:
         assert values_of(app, SliderPanel(stop["multipliers"]))[-1]["columns"][1]["text"] == stop["text"]
@@ -156,7 +158,7 @@ def test_a_broken_column_says_where_it_was_sound(app):
 def test_stopping_keeps_what_was_written(app):
     run = app.runs.begin(None)
     updates = answer(
-        app, SliderPanel({"a": 2.0}), Controls("Hello", **{**SAMPLING, "tokens": 400}), None, run, fresh=False
+        app.visit(), SliderPanel({"a": 2.0}), Controls("Hello", **{**SAMPLING, "tokens": 400}), None, run, fresh=False
     )
     next(updates), next(updates)
     app.runs.stop(None)
@@ -174,7 +176,7 @@ def test_each_column_goes_on_from_its_own_answers(app):
     for card, setting in zip(second["columns"], ({}, {"a": 2.0}, {"a": -2.0}), strict=True):
         lived = [("user", "Hello"), ("assistant", answers[card["id"]])]
         assert history(turns, card["id"]) == lived
-        chosen = {app.library.get(slug.upper()): m for slug, m in setting.items()}
+        chosen = {app.visitors.owner.get(slug.upper()): m for slug, m in setting.items()}
         shots = app.decode_server("float16").stream(
             "Hello", [chosen], before=lived, max_new_tokens=8, repetition_penalty=1.5
         )
@@ -248,8 +250,8 @@ def test_an_unsound_panel_is_decoded_again(app, answers_value):
 
 def test_a_vector_replaced_under_its_name_is_decoded_again(app):
     first = values_of(app, SliderPanel({"a": 2.0}))[-1]
-    app.library.delete("a")
-    app.library.add(vector(1, seed=9, name="A"))
+    app.visitors.owner.delete("a")
+    app.visitors.owner.add(vector(1, seed=9, name="A"))
     second = values_of(app, SliderPanel({"a": 2.0}), first)[-1]
     assert second["columns"][1]["text"] != first["columns"][1]["text"]
 
@@ -266,3 +268,19 @@ def test_words_for_the_queue():
 def test_snapshots_are_thinned_out_but_never_the_last_or_a_place():
     updates = [2, 1, 0, *([f"shot {i}"] for i in range(100))]
     assert list(throttled(iter(updates))) == [2, 1, 0, ["shot 0"], ["shot 99"]]
+
+
+@pytest.mark.parametrize(
+    ("useful", "multiplier", "stops"),
+    [
+        ([-2.0, 1.0], 0.5, [-2, -1.5, -1, -0.5, 0, 0.25, 0.5, 0.75, 1]),
+        ([-4.0, 0.5], 0.5, [-3, -2.25, -1.5, -0.75, 0, 0.25, 0.5]),
+        ([-2.0, 1.0], 2.0, [-2, -1.5, -1, -0.5, 0, 0.5, 1, 1.5, 2]),  # typed beyond the end
+    ],
+)
+def test_the_strip_ends_where_the_slider_does(app, useful, multiplier, stops):
+    visit = app.visit()
+    vector = visit.library.get("a")
+    visit.library.replace("a", dataclasses.replace(vector, metrics={**vector.metrics, "useful_range": useful}))
+    strip = Strip.of(SliderPanel({"a": multiplier}, active="a"), {"a": "A"}, app.visit())
+    assert strip.stops == stops

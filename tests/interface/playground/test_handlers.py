@@ -28,14 +28,14 @@ class Visitor:
 @pytest.fixture
 def handlers(tmp_path):
     app = AppState(tiny_model(), Library(own=tmp_path / "shelf", shipped=tmp_path / "none"))
-    app.library.add(vector(1, name="one"))
+    app.visitors.owner.add(vector(1, name="one"))
     with gr.Blocks():
         return Handlers(app, lay_out(app))
 
 
 def write(handlers, stamp=None, answers_value=None, request=None, sliders=None, **changes):
     controls = vars(Controls("Hello", tokens=8, strip=False)) | changes
-    sliders = panel_value(handlers.app, SliderPanel({"one": 2.0})) if sliders is None else sliders
+    sliders = panel_value(handlers.app.visit(), SliderPanel({"one": 2.0})) if sliders is None else sliders
     stamp = stamp or {"fresh": False, "sent_at": 1.0}
     return list(handlers.write(request or Visitor(), stamp, sliders, answers_value, *controls.values()))
 
@@ -93,7 +93,7 @@ def test_bad_input_is_answered_with_a_sentence_and_keeps_the_conversation(handle
 
 def test_an_example_sets_prompt_and_sliders_and_leaves_the_pins(handlers):
     layout, pin = handlers.layout, {"setting": {"one": 1.0}, "name": "mine"}
-    sliders = panel_value(handlers.app, SliderPanel({"one": 2.0})) | {"pins": [pin], "hidden": ["opposite"]}
+    sliders = panel_value(handlers.app.visit(), SliderPanel({"one": 2.0})) | {"pins": [pin], "hidden": ["opposite"]}
     updates = handlers.choose_example(Example("label", "A prompt?", {"one": -1.5}, "Look here."), Visitor(), sliders)
     assert updates[layout.controls["prompt"]] == "A prompt?" and "Look here." in updates[layout.advice]
     panel = updates[layout.sliders]
@@ -112,13 +112,13 @@ def test_the_page_is_restored_from_its_address(handlers):
     assert updates[layout.sliders]["sliders"][0]["multiplier"] == 1.5
     assert "made with the model Other" in updates[layout.advice]
     untouched = handlers.restore(Visitor())
-    assert untouched[layout.controls["prompt"]] == first_example(handlers.app).prompt
+    assert untouched[layout.controls["prompt"]] == first_example(handlers.app.visit()).prompt
 
 
 def test_a_pin_gets_its_title_from_the_server(handlers):
     title = handlers.layout.sliders.pin_title
-    assert title('{"one": 1.5}') == "one +1.5" and title("{}") == "baseline"
-    assert [title(sent) for sent in ("", "3", '{"one": "x"}', "[" * 100_000)] == [""] * 4
+    assert title('{"setting": {"one": 1.5}}') == "one +1.5" and title('{"setting": {}}') == "baseline"
+    assert [title(sent) for sent in ("", "3", "{}", '{"setting": {"one": "x"}}', "[" * 100_000)] == [""] * 5
 
 
 def test_python_names_only_functions_that_the_scripts_define(handlers):
@@ -126,7 +126,7 @@ def test_python_names_only_functions_that_the_scripts_define(handlers):
     with page:
         from steering.interface.playground.tab import build
 
-        build(handlers.app, page)
+        build(handlers.app, page.load)
     scripts = {fn.js for fn in page.fns.values() if isinstance(fn.js, str)}
     names = {script.partition("steeringPage.")[2].partition("(")[0] for script in scripts}
     assert {"writeUrl", "stampGenerate", "stampUpdate", "stampStop", "copyUrl", "start"} <= names

@@ -39,16 +39,16 @@ def starter(app, key, stage="trained"):
     made = vector(1, name=f"{key} ({app.model.name})", model_id=app.model.source)
     made.model_fingerprint = app.model.fingerprint
     made.extra = {METADATA_KEY: {"behavior": key, "stage": stage}}
-    return app.library.add(made)
+    return app.visitors.owner.add(made)
 
 
 def test_vectors_of_the_model_come_first_and_those_of_others_say_whose_they_are(handlers):
     app = handlers.app
-    app.library.add(replace(vector(1, name="a guest"), model_id="Other", model_fingerprint="f" * 16))
-    app.library.add(vector(1, name="unknown"))
-    app.library.add(replace(vector(1, name="wide", hidden_size=64), model_id="Wide"))
+    app.visitors.owner.add(replace(vector(1, name="a guest"), model_id="Other", model_fingerprint="f" * 16))
+    app.visitors.owner.add(vector(1, name="unknown"))
+    app.visitors.owner.add(replace(vector(1, name="wide", hidden_size=64), model_id="Wide"))
     starter(app, "formal")
-    value = panel_value(app, SliderPanel({"a-guest": 1.0}))
+    value = panel_value(app.visit(), SliderPanel({"a-guest": 1.0}))
     sliders = [(s["name"], s["made_for"], s["multiplier"]) for s in value["sliders"]]
     assert sliders == [("formal", "", 0.0), ("unknown", "", 0.0), ("a guest", "Other", 1.0)]
     assert value["others"] == [{"name": "wide", "made_for": "Wide"}]
@@ -61,12 +61,12 @@ def test_the_same_model_in_another_number_type_is_the_same(tiny):
 
 
 def test_examples_find_the_vectors_made_for_the_model(handlers):
-    assert not resolved(handlers.app) and not first_example(handlers.app).multipliers
+    assert not resolved(handlers.app.visit()) and not first_example(handlers.app.visit()).multipliers
     slug = starter(handlers.app, "formal").slug
-    (example,) = resolved(handlers.app).values()
-    assert example.multipliers == {slug: 1.5} and first_example(handlers.app) == example
-    place = next(iter(resolved(handlers.app)))
-    updates = handlers.choose_chip(place, Visitor(), panel_value(handlers.app, SliderPanel()))
+    (example,) = resolved(handlers.app.visit()).values()
+    assert example.multipliers == {slug: 1.5} and first_example(handlers.app.visit()) == example
+    place = next(iter(resolved(handlers.app.visit())))
+    updates = handlers.choose_chip(place, Visitor(), panel_value(handlers.app.visit(), SliderPanel()))
     assert updates[handlers.layout.controls["prompt"]] == example.prompt
     assert list(handlers.choose_chip(99, Visitor(), None)) == [handlers.layout.columns]
 
@@ -75,10 +75,10 @@ def test_a_base_model_gets_texts_to_continue(library):
     app = AppState(tiny_model(chat=False), library)
     with gr.Blocks():
         layout = lay_out(app)
-    assert first_example(app).prompt.endswith("I")
+    assert first_example(app.visit()).prompt.endswith("I")
     starter(app, "power-seeking")
-    assert all(example.continued for example in resolved(app).values()) and resolved(app)
-    updates = show_model(app, layout)
+    assert all(example.continued for example in resolved(app.visit()).values()) and resolved(app.visit())
+    updates = show_model(app.visit(), layout)
     assert "continues your text" in updates[layout.model_note]
     assert updates[layout.controls["prompt"]]["label"] == "Text to continue"
     assert updates[layout.controls["system"]]["info"] == model_view.SYSTEM_NOT_USED
@@ -86,17 +86,17 @@ def test_a_base_model_gets_texts_to_continue(library):
 
 def test_a_page_of_the_old_model_is_told_and_set_anew(handlers):
     app, layout = handlers.app, handlers.layout
-    old = panel_value(app, SliderPanel())
+    old = panel_value(app.visit(), SliderPanel())
     app.use_model(tiny_model("qwen2", chat=False))
     updates = write(handlers, sliders=old)
     assert updates[-1][layout.generation] == 1 and "changed" in columns_of(handlers, updates)["note"]
     with pytest.raises(SteeringError, match="changed to tiny-qwen2"):
-        _answer(app, asked(generation=0))
-    assert _answer(app, asked(generation=1))["forecast"]
+        _answer(app.visit(), asked(generation=0))
+    assert _answer(app.visit(), asked(generation=1))["forecast"]
     kept = handlers.model_changed(Visitor(), old, "My own words")
     assert "value" not in kept[layout.controls["prompt"]] and kept[layout.sliders]["generation"] == 1
     example = handlers.model_changed(Visitor(), old, "What should I do this weekend?")
-    assert example[layout.controls["prompt"]]["value"] == first_example(app).prompt
+    assert example[layout.controls["prompt"]]["value"] == first_example(app.visit()).prompt
     assert handlers.model_changed(Visitor(), kept[layout.sliders], "") == {layout.columns: gr.skip()}
 
 
@@ -105,11 +105,11 @@ def asked(**more):
 
 
 def test_answers_under_way_end_in_a_sentence(handlers):
-    handlers.app.library.add(vector(1, name="one"))
+    handlers.app.visitors.owner.add(vector(1, name="one"))
     run = handlers.write(
         Visitor(),
         {"fresh": True, "sent_at": 1.0},
-        panel_value(handlers.app, SliderPanel({"one": 1.0})),
+        panel_value(handlers.app.visit(), SliderPanel({"one": 1.0})),
         None,
         *_controls(),
     )
@@ -126,29 +126,29 @@ def _controls():
 
 def test_a_model_without_vectors_is_offered_them_and_gets_sliders_while_they_are_made(handlers):
     app, layout = handlers.app, handlers.layout
-    offered = show_model(app, layout)
+    offered = show_model(app.visit(), layout)
     assert offered[layout.make_starters]["visible"] and "Make the shipped" in offered[layout.make_starters]["value"]
     assert "No vector" in offered[layout.starters_text]
-    begun = start_starters(app, layout)
+    begun = start_starters(app.visit(), layout)
     assert not begun[layout.make_starters]["visible"] and begun[layout.stop_starters]["visible"]
-    sliders, deadline = panel_value(app, SliderPanel()), time.monotonic() + 60
-    while not fitting(app) and time.monotonic() < deadline:
+    sliders, deadline = panel_value(app.visit(), SliderPanel()), time.monotonic() + 60
+    while not fitting(app.visit()) and time.monotonic() < deadline:
         time.sleep(0.05)
-    updates = tick(app, layout, sliders, 0)
+    updates = tick(app.visit(), layout, sliders, 0)
     assert updates[layout.sliders]["sliders"] and updates[layout.starters_seen] >= 1
-    assert not stop_starters(app, layout)[layout.stop_starters]["visible"]
+    assert not stop_starters(app.visit(), layout)[layout.stop_starters]["visible"]
     app.starters.stop(wait=True)
-    assert not app.starters.is_running and show_model(app, layout)[layout.make_starters]["visible"]
-    assert layout.sliders not in tick(app, layout, sliders, app.starters.saved)
+    assert not app.starters.is_running and show_model(app.visit(), layout)[layout.make_starters]["visible"]
+    assert layout.sliders not in tick(app.visit(), layout, sliders, app.starters.saved)
 
 
 def test_drafts_are_offered_to_be_trained(handlers):
     starter(handlers.app, "formal", stage="draft")
-    updates = show_model(handlers.app, handlers.layout)
+    updates = show_model(handlers.app.visit(), handlers.layout)
     assert updates[handlers.layout.make_starters]["value"] == "Train the draft"
-    handlers.app.library.delete("formal-tiny-llama")
+    handlers.app.visitors.owner.delete("formal-tiny-llama")
     starter(handlers.app, "formal")
-    assert not show_model(handlers.app, handlers.layout)[handlers.layout.starters]["visible"]
+    assert not show_model(handlers.app.visit(), handlers.layout)[handlers.layout.starters]["visible"]
 
 
 def test_a_job_that_breaks_off_says_why(handlers, monkeypatch):
@@ -157,6 +157,6 @@ def test_a_job_that_breaks_off_says_why(handlers, monkeypatch):
         yield
 
     monkeypatch.setattr("steering.interface.starter_job.make_starters", broken)
-    start_starters(handlers.app, handlers.layout)
+    start_starters(handlers.app.visit(), handlers.layout)
     handlers.app.starters.stop(wait=True)
-    assert "could not be made" in show_model(handlers.app, handlers.layout)[handlers.layout.starters_text]
+    assert "could not be made" in show_model(handlers.app.visit(), handlers.layout)[handlers.layout.starters_text]

@@ -22,7 +22,7 @@ from tests.tiny_models import tiny_model
 @pytest.fixture
 def ask(tmp_path):
     app = AppState(tiny_model(), Library(own=tmp_path / "shelf", shipped=tmp_path / "none"))
-    app.library.add(vector(1, name="one"))
+    app.visitors.owner.add(vector(1, name="one"))
     panel = next_token_panel(app)
 
     def asked(**changes):

@@ -1,7 +1,5 @@
 """The page's address: whatever stands in it, the page opens."""
 
-from pathlib import Path
-
 from hypothesis import given
 from hypothesis import strategies as st
 from starlette.datastructures import QueryParams
@@ -48,12 +46,3 @@ def test_nothing_in_an_address_raises(query: dict[str, str]) -> None:
     assert all(abs(m) <= 100 for m in link.multipliers.values())
     now = link.over(USUAL)
     assert Controls.read(vars(now)) == now  # what a link says, a control can hold
-
-
-def test_vectors_can_be_downloaded_wherever_the_program_was_started(own_shelf) -> None:
-    from steering.interface.app import launch_options
-
-    allowed = launch_options()["allowed_paths"]
-    assert str(own_shelf / "vectors") in allowed and any(
-        (Path(path) / "cheerful.safetensors").exists() for path in allowed
-    )

@@ -6,12 +6,13 @@ from typing import Any
 import gradio as gr
 import pytest
 
-from steering.drafting import DraftProgress, Endpoint
+from steering.drafting import DraftProgress
 from steering.errors import SteeringError
 from steering.interface.app_state import AppState
 from steering.interface.train import draft_panel
 from steering.interface.train.draft_panel import ENDPOINT, DraftPanel
 from steering.pairs.dataset import Pairs, PreferencePair
+from steering.prompting import Endpoint
 
 
 def made(panel: DraftPanel, **given: Any) -> dict[Any, Any]:
@@ -148,5 +149,5 @@ def test_pairs_read_meanwhile_end_a_draft(monkeypatch: pytest.MonkeyPatch, panel
     next(run), next(run)
     update = panel.give_way(pairs, None)  # type: ignore[arg-type]
     assert update["table"]["value"] == pairs.to_rows() and update["table"]["interactive"]
-    assert drafter.asked["should_stop"]() and list(run) == []
+    assert drafter.asked["should_stop"]() and list(run) == [update], "what was under way must not be seen last"
     assert panel.give_way(pairs, None) == {}  # type: ignore[arg-type]

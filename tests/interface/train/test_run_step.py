@@ -8,11 +8,12 @@ from typing import Any
 import pytest
 
 from steering.errors import SteeringError
-from steering.interface.app_state import AppState, TrainingStatus
+from steering.interface.app_state import AppState
 from steering.interface.playground.controls import SWEEP_MULTIPLIERS
 from steering.interface.train.run_step import RunStep
 from steering.interface.train.save_step import UnsavedRun
 from steering.interface.train.settings_step import SettingsStep
+from steering.interface.training_queue import TrainingStatus
 from steering.models.loading import LanguageModel
 from steering.pairs.dataset import Pairs
 from steering.training import train
@@ -30,7 +31,7 @@ def whole_page(updates: Iterator[dict[str, Any]]) -> dict[str, Any]:
 
 
 def is_idle(app: AppState) -> bool:
-    return not app.training.locked() and app.training_status is None and app.how_far_training == ""
+    return not app.training.is_busy and app.training.status is None and app.training.how_far == ""
 
 
 def test_a_whole_run(run_step: RunStep, app: AppState, pairs: Pairs, values: dict, no_hooks: Callable) -> None:
@@ -65,8 +66,8 @@ def test_the_finished_run_is_a_draft_until_it_is_saved(
     run_step: RunStep, app: AppState, pairs: Pairs, values: dict
 ) -> None:
     unsaved = whole_page(run_step.train(pairs, values))["unsaved"]
-    assert [draft_id for draft_id, _ in app.library.drafts.labels()] == [unsaved.draft_id]
-    assert app.library.drafts.open(unsaved.draft_id).metrics == unsaved.vector.metrics
+    assert [draft_id for draft_id, _ in app.visitors.owner.drafts.labels()] == [unsaved.draft_id]
+    assert app.visitors.owner.drafts.open(unsaved.draft_id).metrics == unsaved.vector.metrics
 
 
 def test_another_method_trains_too(run_step: RunStep, app: AppState, pairs: Pairs, values: dict) -> None:
@@ -119,7 +120,7 @@ def test_stopped_before_the_first_step_leaves_nothing(
         page |= update
         app.training_runs.stop(None)
     assert "Stopped before the training began" in page["status"]
-    assert page["unsaved"] is None and app.library.drafts.labels() == [] and is_idle(app)
+    assert page["unsaved"] is None and app.visitors.owner.drafts.labels() == [] and is_idle(app)
 
 
 def test_a_closed_tab_ends_the_run(
@@ -128,7 +129,7 @@ def test_a_closed_tab_ends_the_run(
     updates = run_step.train(pairs, values)
     while "Step " not in next(updates).get("status", ""):
         pass
-    assert app.training.locked() and app.training_status.step >= 1
+    assert app.training.is_busy and app.training.status.step >= 1
     updates.close()
     assert is_idle(app) and no_hooks(app.model)
 
@@ -143,7 +144,7 @@ def test_bad_settings_are_answered_with_a_sentence(
     values[getattr(run_step.settings_step, setting)] = value
     page = whole_page(run_step.train(pairs, values))
     assert says in page["status"] and 'role="alert"' in page["status"]
-    assert app.library.drafts.labels() == [] and is_idle(app)
+    assert app.visitors.owner.drafts.labels() == [] and is_idle(app)
 
 
 def test_a_model_that_fails_is_logged_and_told(
@@ -163,10 +164,10 @@ def test_a_model_that_fails_is_logged_and_told(
 
 def test_it_waits_for_another_training(run_step: RunStep, app: AppState, pairs: Pairs, values: dict) -> None:
     app.training.acquire()
-    app.training_status = TrainingStatus(3, 24, 40.0)
+    app.training.status = TrainingStatus(3, 24, 40.0)
     updates = run_step.train(pairs, values)
     assert "Another training is running (step 3 of 24, about 40 s left)" in next(updates)["status"]
-    app.training_status = None
+    app.training.status = None
     assert "speed of this machine is being measured" in next(updates)["status"]
     app.training.release()
     assert "Done after" in whole_page(updates)["status"]
@@ -180,7 +181,7 @@ def test_stopped_while_it_waits_it_lets_the_other_go_on(
         next(updates)
         app.training_runs.stop(None)
         assert "Stopped before the training began" in whole_page(updates)["status"]
-        assert app.training.locked()
+        assert app.training.is_busy
     assert is_idle(app)
 
 

@@ -32,7 +32,7 @@ class Toys:
         self.estimates, self.values = TimeEstimates(app, self.step), untouched(self.step)
 
     def estimate(self, model: LanguageModel, pairs: Pairs, held_out: Pairs, config: Any) -> float:
-        assert self.app.training.locked(), "a training could begin meanwhile"
+        assert self.app.training.is_busy, "a training could begin meanwhile"
         if config.layer == (99,):
             raise SteeringError("Layer 99 does not exist.")
         self.predicted.append(config)
@@ -60,7 +60,7 @@ def test_the_same_is_predicted_once(toys: Toys, pairs: Pairs) -> None:
     assert [config.rank for config in toys.predicted] == [2, 2, 5, 5]
     toys.values[toys.step.holdout] = 0.25
     assert toys.efforts(pairs) == ["Once: about 35 min", "Often: about 48 min"]
-    assert not toys.app.training.locked()
+    assert not toys.app.training.is_busy
 
 
 def test_nothing_is_measured_while_a_training_runs(toys: Toys, pairs: Pairs) -> None:
@@ -79,7 +79,7 @@ def test_settings_that_make_no_sense_have_no_time(toys: Toys, pairs: Pairs) -> N
     for several in ("up", "99"):
         toys.values[toys.step.several_layers] = several
         assert toys.efforts(pairs) == ["Once", "Often"]
-    assert not toys.app.training.locked()
+    assert not toys.app.training.is_busy
 
 
 def test_a_method_without_a_choice_of_efforts_has_a_line_of_its_own(toys: Toys, pairs: Pairs) -> None:

@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from steering.evaluation.preference import PreferenceResult
-from steering.interface.app_state import AppState, TrainingStatus
+from steering.interface.app_state import AppState
 from steering.interface.train.training_view import TrainingView
+from steering.interface.training_queue import TrainingStatus
 from steering.training.progress import Progress
 from steering.vectors.vector import SteeringVector
 
@@ -81,5 +82,5 @@ def test_measurements_are_shown_at_once_and_other_steps_now_and_then() -> None:
     ],
 )
 def test_those_who_wait_read_how_far_it_is(app: AppState, status: TrainingStatus | None, words: str) -> None:
-    app.training_status = status
-    assert app.how_far_training == words
+    app.training.status = status
+    assert app.training.how_far == words

@@ -8,6 +8,8 @@ measurements take the place of that here.
    layer.
 2. A few training steps at the layers with the steepest slopes, each step in both directions so that little is left to
    chance, compared by the loss on held-out pairs.
+
+Where vectors are chosen by text, `sweep_by_text` takes their place.
 """
 
 import logging
@@ -24,8 +26,11 @@ from steering.models.loading import LanguageModel
 from steering.pairs.tokenization import EncodedPair
 from steering.runtime.distributed import ALONE, Processes
 from steering.scoring.scorer import PairScorer
+from steering.training.methods.bipo.config import TRAVEL as RUN_TRAVEL
 from steering.training.methods.bipo.config import BiPOConfig
+from steering.training.methods.bipo.start import mean_differences
 from steering.training.methods.bipo.step import bipo_loss, bipo_sums
+from steering.training.written_effect import SharedEffect
 
 logger = logging.getLogger(__name__)
 
@@ -166,6 +171,26 @@ def sweep_layers(
     of_processes = processes.gathered(processes.together(train_and_measure))
     results = (result for of_process in of_processes for result in of_process)
     return LayerSweep(tuple(sorted(results, key=lambda result: result.layer)))
+
+
+def sweep_by_text(
+    model: LanguageModel, pairs: Sequence[EncodedPair], effect: SharedEffect, token_scope: str
+) -> int | None:
+    """Return the candidate layer at which the pairs' mean difference writes best; None if stopped before any is scored.
+
+    The mean difference costs one forward pass for all layers together and, at the norm that a run may travel, already
+    turns the text, so it stands for the vector that a training there would find.
+    """
+    differences = mean_differences(model, pairs, candidate_layers(model.num_layers))
+    scores: dict[int, float] = {}
+    for layer, (mean, norm) in differences.items():
+        probe = mean * (RUN_TRAVEL * norm / max(float(mean.norm()), 1e-12))
+        score = effect.score({layer: probe}, token_scope)
+        if score is None:
+            break
+        scores[layer] = score
+    logger.info("Behavior times fluency by layer: %s", {layer: round(score, 3) for layer, score in scores.items()})
+    return max(scores, key=lambda layer: scores[layer]) if scores else None
 
 
 def measured(scorer: PairScorer, indices: Sequence[int], layer: int, v: Tensor, beta: float) -> LayerResult:

@@ -35,7 +35,8 @@ class RunState:
             norm of the difference between a pair's two answers there.
         vectors: layer -> v, float32 [hidden_size]; `first`, `second`: AdamW's two moments of its gradient.
         step: optimiser steps taken.
-        best: layer -> v at `best_step`, where the held-out loss was lowest, `best_loss`; empty if none was measured.
+        best: layer -> v at `best_step`, where what the best is chosen by was lowest, `best_loss`: the held-out loss, or
+            the negated `written_effect`; empty if none was measured.
         waited: measurements since then.
         curve: a point for each step: `step`, `loss` and, where it was measured, `held_out_loss` and `held_out`.
         seconds: spent on the run so far.
@@ -64,7 +65,7 @@ class RunState:
         return cls(tuple(layers), tuple(norms), tuple(pair_norms), dict(start), first, second)
 
     def keep_best(self, loss: float, step: int) -> None:
-        """Take the vectors as the best so far if their held-out loss is lower than any before."""
+        """Take the vectors as the best so far if their loss, or what stands for it, is lower than any before."""
         if math.isfinite(loss) and (self.best_loss is None or loss < self.best_loss):
             self.best_loss, self.best_step, self.waited = loss, step, 0
             self.best = {k: v.detach().clone() for k, v in self.vectors.items()}

@@ -9,7 +9,13 @@ from torch import Tensor
 from transformers import get_cosine_schedule_with_warmup
 
 from steering.errors import SteeringError
-from steering.evaluation.preference import PreferenceResult, log_ratio, preference_logps, preference_results
+from steering.evaluation.preference import (
+    PreferenceResult,
+    answer_lengths,
+    log_ratio,
+    preference_logps,
+    preference_results,
+)
 from steering.runtime.distributed import Processes
 from steering.scoring.scorer import Loss, PairScorer
 from steering.training.methods.bipo.config import BiPOConfig
@@ -143,7 +149,8 @@ class Trainer:
             for d, each in zip(signs, steered, strict=True)
             if d > 0 or self.settings.signs != "plus"
         ]
-        return tuple(preference_results(logps, signs)), float(torch.stack(losses).mean())
+        results = preference_results(logps, signs, answer_lengths(self.scorer, self.held_out))
+        return tuple(results), float(torch.stack(losses).mean())
 
 
 def bipo_sums(

@@ -28,13 +28,14 @@ from steering.pairs.tokenization import EncodedPair, encode_pairs
 from steering.scoring.scorer import PairScorer
 from steering.training.config import SWEEP, one_or_all, steered_layers
 from steering.training.methods.bipo.config import CURVE_PAIRS, START_PAIRS, BiPOConfig
-from steering.training.methods.bipo.layer_sweep import sweep_layers
+from steering.training.methods.bipo.layer_sweep import sweep_by_text, sweep_layers
 from steering.training.methods.bipo.start import RATE_PAIRS, mean_differences, starting_point
 from steering.training.methods.bipo.state import RunState, thinned
 from steering.training.methods.bipo.step import Trainer
 from steering.training.progress import HeldOutScorer, Progress
 from steering.training.provenance import trained_vector
 from steering.training.registry import RunContext
+from steering.training.written_effect import SharedEffect
 from steering.vectors.native_file import HELD_OUT_KEYS
 from steering.vectors.vector import SteeringVector
 
@@ -78,6 +79,7 @@ class BiPORun:
         self.began = time.monotonic()
         self.stopped = ""
         self.notes: list[str] = []
+        self.written: SharedEffect | None = None
 
     # Preparing --------------------------------------------------------------------------------------------------------
 
@@ -85,6 +87,9 @@ class BiPORun:
         """Read the pairs, go on from the checkpoint or find the layer, and make scorer and trainer."""
         model, processes, checkpoint = self.model, self.context.processes, self.context.checkpoint
         encoded, watched = processes.together(self._encoded)
+        if self.config.choose_by == "text" and watched:
+            self.written = SharedEffect(model, self.pairs, self.held_out, self.context)
+            self.notes.append(self.written.note)
         loaded = checkpoint.load(RunState, model.hidden_size) if checkpoint and processes.is_main else (None, "")
         state, note = processes.agreed(loaded)
         self.notes.append(note)
@@ -128,6 +133,10 @@ class BiPORun:
 
     def _swept(self, encoded: Sequence[EncodedPair], watched: Sequence[EncodedPair]) -> list[int]:
         """Find the layer by a sweep; the middle one if it was stopped before it had finished any."""
+        middle = self.model.num_layers // 2
+        if self.written and self.written.works:
+            best = sweep_by_text(self.model, encoded, self.written, self.config.token_scope)
+            return [middle if best is None else best]
         sweep = sweep_layers(
             self.model,
             encoded,
@@ -136,7 +145,7 @@ class BiPORun:
             should_stop=self.context.should_stop,
             processes=self.context.processes,
         )
-        return [self.model.num_layers // 2 if sweep.best is None else sweep.best]
+        return [middle if sweep.best is None else sweep.best]
 
     # Training ---------------------------------------------------------------------------------------------------------
 
@@ -181,7 +190,7 @@ class BiPORun:
             return False
         self.stopped = "early"
         self.notes.append(
-            f"Stopped early at step {state.step} of {self.total_steps}: the held-out loss had not fallen for "
+            f"Stopped early at step {state.step} of {self.total_steps}: no vector had been better for "
             f"{state.waited} measurements since step {state.best_step}."
         )
         return True
@@ -193,8 +202,14 @@ class BiPORun:
         due = step % self.config.measure_every(self.training_pairs) == 0 or step == self.total_steps
         if self.held_out_indices and due:
             results, held_out_loss = self.trainer.measure()
-            self.state.keep_best(held_out_loss, step)
             measured = {"held_out": results, "held_out_loss": held_out_loss}
+            chosen_by: float | None = held_out_loss
+            if self.written and self.written.works:
+                score = self.written.score(self.state.vectors, self.config.token_scope)
+                chosen_by = None if score is None else -score
+                point |= {} if score is None else {"written_effect": round(score, 4)}
+            if chosen_by is not None:  # None: stopped before all was written
+                self.state.keep_best(chosen_by, step)
             point |= {
                 "held_out_loss": round(held_out_loss, 5),
                 "held_out": [{key: getattr(result, key) for key in HELD_OUT_KEYS} for result in results],

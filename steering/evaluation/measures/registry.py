@@ -1,7 +1,7 @@
 """The measures that there are: ours, and those that other packages add.
 
-A measure gives one number, or several named ones, for each multiplier of a vector. Adding one takes a function and a
-`Measure` that names it; another package declares an entry point:
+A measure gives one number, or several named ones, for each multiplier of a vector. Adding one takes one file with a
+function and `MEASURES`, which names it; another package declares an entry point:
 
     [project.entry-points."steering.measures"]
     mine = "my_package.my_measure:MEASURE"
@@ -11,9 +11,14 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
+from importlib import import_module
 
 from steering.errors import SteeringError
+from steering.evaluation.judges import JudgeCard
 from steering.evaluation.preference import PreferenceResult, evaluate
+from steering.evaluation.prompts import distinct_prompts, evenly
+from steering.evaluation.run import Evaluation
+from steering.evaluation.settings import PROMPTS, EvaluationSettings
 from steering.models.loading import LanguageModel
 from steering.pairs.dataset import Pairs
 from steering.plugins import with_plugins
@@ -36,6 +41,7 @@ class MeasureContext:
         multipliers: at which it is measured, each a number from -100 to 100.
         on_progress: hears (batches done, batches in all).
         processes: those that measure together, each making the same calls.
+        settings: of what is generated and judged; by default the pairs' first prompts and the offline judge.
     """
 
     model: LanguageModel
@@ -44,6 +50,23 @@ class MeasureContext:
     multipliers: Sequence[float]
     on_progress: Callable[[int, int], None] | None = None
     processes: Processes = ALONE
+    settings: EvaluationSettings | None = None
+
+    @cached_property
+    def generated(self) -> Evaluation:
+        """Answers to the prompts at every multiplier, judged; written once for all measures of generated text."""
+        settings = self.settings or EvaluationSettings(tuple(evenly(distinct_prompts(self.pairs), PROMPTS)))
+        evaluation = Evaluation(self.model, self.vector, self.pairs, settings.only(self.multipliers))
+        for progress in evaluation.run():
+            if self.on_progress and progress.stage != "judge":
+                self.on_progress(round(100 * progress.share), 100)
+        return evaluation
+
+    @property
+    def judge(self) -> JudgeCard | None:
+        """Who judged what was generated; None if nothing was."""
+        evaluation = self.__dict__.get("generated")
+        return evaluation.judge.card if evaluation and evaluation.judge else None
 
     @cached_property
     def preference(self) -> list[PreferenceResult]:
@@ -81,29 +104,16 @@ class Measure:
     run: Run
 
 
-PREFERENCE_ACCURACY = Measure(
-    name="preference_accuracy",
-    label="Preference accuracy",
-    description="Share of held-out pairs whose chosen answer is likelier than the rejected one.",
-    unit="",
-    run=lambda context: [result.preference_accuracy for result in context.preference],
-)
-PREFERENCE_MARGIN = Measure(
-    name="preference_margin",
-    label="Preference margin",
-    description="Mean over held-out pairs of log p(chosen) - log p(rejected), steered minus unsteered.",
-    unit="nats",
-    run=lambda context: [result.preference_margin for result in context.preference],
-)
-
-OURS = (PREFERENCE_ACCURACY, PREFERENCE_MARGIN)
-DEFAULT_MEASURES = tuple(measure.name for measure in OURS)
+OURS = ("preference", "generated", "dose", "utility")
+"""Modules of this folder, each with `MEASURES`."""
+DEFAULT_MEASURES = ("preference_accuracy", "preference_margin")
 
 
 @cache
 def measures() -> dict[str, Measure]:
     """List all measures by name, ours first; one of another package that cannot be used is logged and left out."""
-    return with_plugins(OURS, ENTRY_POINTS, Measure)
+    ours = [each for module in OURS for each in import_module(f"steering.evaluation.measures.{module}").MEASURES]
+    return with_plugins(ours, ENTRY_POINTS, Measure)
 
 
 def measure_named(name: str) -> Measure:

@@ -3,7 +3,7 @@
 import re
 from collections import Counter
 
-from steering.drafting.prompts import draft_prompts, varied
+from steering.prompting.prompts import draft_prompts, varied
 
 
 def test_two_hundred_prompts_of_twenty_topics():

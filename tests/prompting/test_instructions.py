@@ -2,8 +2,8 @@
 
 import pytest
 
-from steering.drafting.instructions import HOW, LONGEST_BEHAVIOR, contrasting_system_prompts
 from steering.errors import SteeringError
+from steering.prompting.instructions import HOW, LONGEST_BEHAVIOR, contrasting_system_prompts
 
 
 @pytest.mark.parametrize(
