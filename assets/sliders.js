@@ -6,6 +6,7 @@ element.replaceChildren(root);
 let pointer = false;
 let pending = null;
 let unit = 'none'; // in which the multipliers are told, too
+let typing = null; // the number box that somebody is writing in: nothing else may write there meanwhile
 
 const copy = () => JSON.parse(JSON.stringify(props.value));
 const clamp = (number) => {
@@ -44,7 +45,7 @@ const drawSlider = (row, slider) => {
   const range = row.querySelector('.slider-range');
   const number = row.querySelector('.slider-number');
   if (Number(range.value) !== slider.multiplier) range.value = slider.multiplier;
-  if (document.activeElement !== number || Number(number.value) !== slider.multiplier) number.value = slider.multiplier;
+  if (typing !== number && Number(number.value || NaN) !== slider.multiplier) number.value = slider.multiplier;
   // Beyond its ends only the number box goes: the slider then reaches as far as what was written there.
   const [low, high] = [Math.min(slider.low, slider.multiplier), Math.max(slider.high, slider.multiplier)];
   if (Number(range.min) !== low || Number(range.max) !== high) {
@@ -120,7 +121,9 @@ root.addEventListener('pointerdown', (event) => { pointer = event.target.matches
 for (const end of ['pointerup', 'pointercancel']) addEventListener(end, () => setTimeout(() => { pointer = false; }));
 root.addEventListener('input', (event) => {
   if (event.target.matches('.slider-range')) move(event.target.dataset.slug, clamp(parseFloat(event.target.value)));
+  else if (event.target.matches('.slider-number')) typing = event.target;
 });
+root.addEventListener('focusout', (event) => { if (event.target === typing) typing = null; });
 root.addEventListener('change', (event) => {
   if (event.target.id === 'slider-unit') {
     unit = event.target.value;
@@ -129,6 +132,7 @@ root.addEventListener('change', (event) => {
   }
   if (!event.target.matches('.slider-range, .slider-number')) return;
   const number = clamp(parseFloat(event.target.value));
+  if (event.target === typing) typing = null;
   event.target.value = number;
   move(event.target.dataset.slug, number);
   clearTimeout(pending);

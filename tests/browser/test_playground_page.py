@@ -24,11 +24,11 @@ def test_dragging_a_slider_writes_new_answers(page: Page, address: str) -> None:
     assert titles(page) == ["baseline"]
     untouched = texts(page)
     drag(page, "cheerful", 0.9)
-    page.wait_for_function("document.querySelectorAll('#columns .reply').length === 3")
+    page.wait_for_function("document.querySelectorAll('#columns .reply').length >= 3")  # the strip may have come, too
     multiplier = float(page.locator("#slider-cheerful").input_value())
     assert 1.5 <= multiplier <= 3
-    assert titles(page) == ["baseline", f"cheerful {multiplier:+g}", f"cheerful {-multiplier:+g}"]
-    answers = texts(page)
+    assert titles(page)[:3] == ["baseline", f"cheerful {multiplier:+g}", f"cheerful {-multiplier:+g}"]
+    answers = texts(page)[:3]
     assert answers[0] == untouched[0] and len(set(answers)) == 3
 
 
@@ -47,6 +47,8 @@ def test_a_typed_multiplier_is_kept_in_range(page: Page, address: str) -> None:
     for typed, becomes in (("1e9", "3"), ("-77", "-3"), ("", "0")):
         number = page.locator(".slider-number[data-slug=cheerful]")
         number.fill(typed)
+        # What the server sends meanwhile draws the sliders anew, as this does.
+        page.evaluate("document.querySelector('#slider-unit').dispatchEvent(new Event('change', { bubbles: true }))")
         number.press("Enter")
         expect(page.locator("#slider-cheerful")).to_have_value(becomes)
     texts(page)
