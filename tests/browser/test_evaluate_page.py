@@ -50,7 +50,6 @@ def test_from_a_vector_to_the_answers_behind_its_curve(page: Page, address: str)
 def test_stop_and_go_on(page: Page, address: str) -> None:
     open_evaluate(page, address)
     small(page)
-    set_number(page, "evaluate-count", 8)
     status = page.locator("#evaluation-status")
     page.locator("#start-evaluation").click()
     expect(page.locator("#evaluation-table tbody tr").first).to_be_visible(timeout=120_000)

@@ -243,10 +243,10 @@ def example_set(name: str) -> Pairs:
 
 def quick(vector: SteeringVector, pairs: Pairs) -> EvaluationSettings:
     return EvaluationSettings(
-        tuple(prompts_for(vector, pairs, "pairs", 8)),
-        multipliers=(1.0, -1.0, 2.0, -2.0),
+        tuple(prompts_for(vector, pairs, "pairs", 6)),
+        multipliers=(1.0, -1.0),
         finer=(),
-        max_new_tokens=16,
+        max_new_tokens=10,
         baselines=("random",),
     )
 
