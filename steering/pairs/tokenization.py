@@ -1,6 +1,6 @@
 """Preference pairs as token ids."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from steering.errors import SteeringError
@@ -41,8 +41,13 @@ def encode(model: LanguageModel, pair: PreferencePair) -> EncodedPair:
     return EncodedPair(tuple(prompt), tuple(chosen), tuple(rejected))
 
 
-def encode_pairs(model: LanguageModel, pairs: Pairs) -> tuple[Pairs, list[EncodedPair]]:
+def encode_pairs(
+    model: LanguageModel, pairs: Pairs, read_as: Sequence[PreferencePair] | None = None
+) -> tuple[Pairs, list[EncodedPair]]:
     """Tokenise all pairs; those that the model cannot read are dropped, with the reason in the report.
+
+    Args:
+        read_as: what the model reads in place of each pair; None for the pairs themselves.
 
     Returns:
         (the pairs that are left, their token ids), of equal length.
@@ -54,7 +59,7 @@ def encode_pairs(model: LanguageModel, pairs: Pairs) -> tuple[Pairs, list[Encode
         raise SteeringError("There are no preference pairs; bring at least one.")
     encoded = {}
     reasons = {}
-    for index, pair in enumerate(pairs):
+    for index, pair in enumerate(pairs if read_as is None else read_as):
         try:
             tokens = encode(model, pair)
         except SteeringError as error:

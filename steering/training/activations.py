@@ -23,8 +23,12 @@ PAIRS_A_BATCH = 2
 ones are no faster per token on a CPU (32 pairs took one core 7.3 s one by one, 7.5 s by fours)."""
 
 
-Row = tuple[Sequence[int], Sequence[int]]
-"""(prompt, answer) as token ids."""
+POSITIONS = ("mean", "last", "before_last", "letter")
+"""What stands for an answer: the mean over its tokens; its last token; the one before that; or the first one at which
+the two answers of a pair differ (the letter of "(A)" and "(B)"). The end-of-turn token belongs to no answer."""
+
+Row = tuple[Sequence[int], Sequence[int], slice]
+"""(prompt, answer, the tokens of the answer whose hidden states are averaged); the first two are token ids."""
 
 
 @dataclass(frozen=True)
@@ -53,14 +57,14 @@ def answer_activations(
 
     Args:
         layers: those whose outputs are observed, at least one.
-        position: `mean` over the answer's tokens, or `last`, the one before the end of turn.
+        position: one of `POSITIONS`.
 
     Example:
         for batch in answer_activations(model, encode_pairs(model, pairs)[1], [14]):
             print((batch.chosen[14] - batch.rejected[14]).norm(dim=-1))
     """
-    if position not in ("mean", "last"):
-        raise ValueError(f"position is {position!r}, not 'mean' or 'last'")
+    if position not in POSITIONS:
+        raise ValueError(f"position is {position!r}, not one of {', '.join(POSITIONS)}")
     network = copy_without_blocks_after(model.network, model.blocks_path, max(layers))
     for start in range(0, len(pairs), PAIRS_A_BATCH):
         batch = pairs[start : start + PAIRS_A_BATCH]
@@ -79,13 +83,14 @@ def _of_both_answers(
     model: LanguageModel, network: PreTrainedModel, pairs: Sequence[EncodedPair], layers: Sequence[int], position: str
 ) -> list[dict[int, Tensor]]:
     """Run the chosen and the rejected answers of a batch, on the CPU at the same time on half of the cores each."""
-    batches = [
-        [(pair.prompt, answer[:-1] or answer) for pair, answer in zip(pairs, answers, strict=True)]
-        for answers in ([pair.chosen for pair in pairs], [pair.rejected for pair in pairs])
-    ]
+    batches: list[list[Row]] = [[], []]
+    for pair in pairs:
+        chosen, rejected = (answer[:-1] or answer for answer in (pair.chosen, pair.rejected))
+        for rows, answer, other in ((batches[0], chosen, rejected), (batches[1], rejected, chosen)):
+            rows.append((pair.prompt, answer, _counted(answer, other, position)))
 
     def means(rows: Sequence[Row]) -> dict[int, Tensor]:
-        return _answer_means(model, network, rows, layers, last=position == "last")
+        return _answer_means(model, network, rows, layers)
 
     # Weights that accelerate fetches from disk, and quantised layers, change while they run: one thread at a time.
     stateless = not getattr(network, "is_quantized", False) and not any(p.is_meta for p in network.parameters())
@@ -94,24 +99,29 @@ def _of_both_answers(
     return [means(rows) for rows in batches]
 
 
+def _counted(answer: Sequence[int], other: Sequence[int], position: str) -> slice:
+    """Return which tokens of an answer stand for it, at one of `POSITIONS`; `other` is the pair's other answer."""
+    last = len(answer) - 1
+    if position == "letter":
+        common = next((n for n, (a, b) in enumerate(zip(answer, other, strict=False)) if a != b), last)
+        return slice(common, common + 1)
+    first = {"mean": 0, "last": last, "before_last": max(0, last - 1)}[position]
+    return slice(first, first + 1 if position == "before_last" else last + 1)
+
+
 def _answer_means(
-    model: LanguageModel,
-    network: PreTrainedModel,
-    rows: Sequence[Row],
-    layers: Sequence[int],
-    *,
-    last: bool,
+    model: LanguageModel, network: PreTrainedModel, rows: Sequence[Row], layers: Sequence[int]
 ) -> dict[int, Tensor]:
-    """Return by layer the mean hidden state over each answer's tokens (or its last): float32 [rows, hidden_size]."""
-    longest = max(len(prompt) + len(answer) for prompt, answer in rows)
+    """Return by layer the mean hidden state over the tokens that stand for each answer: float32 [rows, hidden_size]."""
+    longest = max(len(prompt) + len(answer) for prompt, answer, _ in rows)
     tokens = torch.zeros(len(rows), longest, dtype=torch.long)  # padded on the right, which no earlier token sees
     attention = torch.zeros(len(rows), longest, dtype=torch.long)
     counted = torch.zeros(len(rows), longest, 1)
-    for row, (prompt, answer) in enumerate(rows):
+    for row, (prompt, answer, stands_for_it) in enumerate(rows):
         end = len(prompt) + len(answer)
         tokens[row, :end] = torch.tensor([*prompt, *answer])
         attention[row, :end] = 1
-        counted[row, end - 1 if last else len(prompt) : end] = 1
+        counted[row, len(prompt) + stands_for_it.start : len(prompt) + stands_for_it.stop] = 1
     device, blocks = model.device, network.get_submodule(model.blocks_path)
     assert isinstance(blocks, nn.ModuleList)
     with ExitStack() as stack:

@@ -16,6 +16,7 @@ from steering.training.registry import Method, method_named, methods
 from steering.vectors.vector import SteeringVector
 from tests.training.example_method import METHOD, install
 
+NAMES = ["bipo", "caa", "freeform", "pca", "probe", "mass-mean"]
 METHODS = [*methods().values(), METHOD]
 SETTINGS = {"bipo": {"epochs": 1, "learning_rate": 0.1}}
 """What makes a run of the tests short, or its effect large enough to be seen."""
@@ -36,7 +37,7 @@ def one_sentence(error) -> bool:
 
 
 def test_ours_come_first_then_those_of_other_packages():
-    assert list(methods()) == ["bipo", "caa", "example"] and len(OURS) == 2
+    assert list(methods()) == [*NAMES, "example"] and len(OURS) == len(NAMES)
 
 
 @pytest.mark.parametrize("method", METHODS, ids=lambda m: m.name)
@@ -50,7 +51,7 @@ def test_it_trains_saves_loads_and_steers(method: Method, tiny, pairs, tmp_path,
     assert (trained.stage, done.stage) == ("trained", "done")
     vector = done.vector
     assert saved == [vector, vector] and no_hooks(tiny)
-    assert vector.method["name"] == method.name and vector.layers == (tiny.num_layers // 2,)
+    assert vector.method["name"] == method.name and len(vector.layers) == 1
     assert (vector.pairs["train"], vector.pairs["held_out"]) == (5, 3)
     loaded = SteeringVector.load(vector.save(tmp_path / "mine.safetensors"))
     assert (loaded.name, loaded.behavior, loaded.method) == ("Mine", "takes", vector.method)
@@ -133,7 +134,7 @@ def test_presets(method: Method):
 
 
 def test_an_unknown_method_is_named_with_those_there_are():
-    with pytest.raises(SteeringError, match="'magic'.*bipo, caa, example") as error:
+    with pytest.raises(SteeringError, match="'magic'.*bipo, caa, .*example") as error:
         method_named("magic")
     assert one_sentence(error)
 
@@ -148,6 +149,6 @@ def test_an_unknown_method_is_named_with_those_there_are():
 )
 def test_an_unsound_entry_point_is_logged_and_left_out(value, says, monkeypatch, caplog):
     install(monkeypatch, EntryPoint("mine", value, registry.ENTRY_POINTS))
-    assert list(methods()) == ["bipo", "caa"]
+    assert list(methods()) == NAMES
     (record,) = caplog.records
     assert record.levelname == "WARNING" and says in record.getMessage() and value in record.getMessage()

@@ -1,4 +1,4 @@
 """The training methods, one file or folder each."""
 
-OURS = ("steering.training.methods.bipo", "steering.training.methods.caa")
+OURS = tuple(f"steering.training.methods.{name}" for name in ("bipo", "caa", "freeform", "pca", "probe", "mass_mean"))
 """Modules that hold a `METHOD`, in the order in which menus show them."""
