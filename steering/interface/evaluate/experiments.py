@@ -1,6 +1,5 @@
 """The paper's experiments on the page: choose one, press once, read table, picture and verdict."""
 
-import logging
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from html import escape
@@ -8,23 +7,20 @@ from typing import Any
 
 import gradio as gr
 
-from steering.errors import SteeringError
 from steering.evaluation.settings import PROMPTS
 from steering.experiments import Bench, Experiment, Progress, Result, experiment_named, experiments, reproduce
 from steering.experiments.picture import picture, table_html, write_page
 from steering.interface import html
-from steering.interface.app_state import AppState
+from steering.interface.app_state import AppState, Visit
+from steering.interface.evaluate.turn import Update, in_turn
 from steering.interface.files import downloadable
 from steering.interface.runs import Run
-from steering.interface.training_queue import NobodyWaits
 from steering.training.pipeline import Deadline
 from steering.training.starter_drafts import starters
 
 HIDDEN: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 MOST_PROMPTS = 60
 STOPPED = "Stopped. The same experiment goes on from here."
-
-logger = logging.getLogger(__name__)
 
 
 class ExperimentsPanel:
@@ -83,39 +79,30 @@ class ExperimentsPanel:
 
 def run_experiment(
     app: AppState, name: str, behaviors: Sequence[str], count: int, request: gr.Request | None
-) -> Iterator[dict[str, Any]]:
+) -> Iterator[Update]:
     """Run an experiment when its turn comes; yield what changes: `status`, `verdict`, `chart`, `table`, `report`."""
-    run = app.training_runs.begin(request)
-    try:
-        experiment, visit = experiment_named(name), app.visit(request)
-        if app.writes_on_gpu:
-            raise SteeringError(
-                "Experiments do not run on this page's GPU; start the playground on a machine of your own."
-            )
-        app.visitors.check_room()
-        with closing(app.training.turn(visit.visitor.id, run.over)) as turn:
-            for place in turn:
-                if not place.place:
-                    break
-                yield {"status": html.note(place.words())}
+
+    def prepare(visit: Visit, run: Run) -> Iterator[Update]:
+        experiment = experiment_named(name)
+        folder = visit.visitor.folder / "experiments" / experiment.name
+
+        def work() -> Iterator[Update]:
+            deadline = Deadline(run.over, visit.limits.training_seconds)  # from when the turn has come
             bench = Bench(
                 app.model,
-                visit.visitor.folder / "experiments" / experiment.name,
+                folder,
                 prompt_count=max(2, min(MOST_PROMPTS, count)),
                 vectors=tuple(map(str, behaviors)),
-                should_stop=app.in_use.until_changed(Deadline(run.over, visit.limits.training_seconds)),
+                should_stop=app.in_use.until_changed(deadline),
             )
             yield from _reports(experiment, bench, run)
-    except NobodyWaits:
-        yield {"status": html.note("Stopped before it began.")}
-    except SteeringError as error:
-        yield {"status": html.problem(str(error))}
-    except Exception:  # a model may fail in any way; the bar must not stand still as if it went on
-        logger.exception("an experiment failed")
-        yield {"status": html.problem("The experiment failed; the server's log says why.")}
+
+        return work()
+
+    return in_turn(app, request, "experiment", prepare)
 
 
-def _reports(experiment: Experiment, bench: Bench, run: Run) -> Iterator[dict[str, Any]]:
+def _reports(experiment: Experiment, bench: Bench, run: Run) -> Iterator[Update]:
     with closing(reproduce(experiment, bench)) as reports:
         for progress in reports:
             if run.superseded():
@@ -126,11 +113,11 @@ def _reports(experiment: Experiment, bench: Bench, run: Run) -> Iterator[dict[st
         yield {"report": gr.update(value=downloadable(page), interactive=True)}
 
 
-def _shown(experiment: Experiment, progress: Progress) -> dict[str, Any]:
+def _shown(experiment: Experiment, progress: Progress) -> Update:
     if progress.stopped:
         return {"status": html.note(STOPPED)}
     if progress.done:
-        update: dict[str, Any] = {"status": html.progress_bar(1, f"Done in {html.duration(progress.seconds)}.")}
+        update: Update = {"status": html.progress_bar(1, f"Done in {html.duration(progress.seconds)}.")}
     else:
         share = min(0.97, progress.seconds / (60 * experiment.minutes))
         words = progress.doing[:1].upper() + progress.doing[1:]

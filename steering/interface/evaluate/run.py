@@ -1,6 +1,5 @@
 """An evaluation on the page: it runs in the queue of trainings, is watched, stopped and goes on."""
 
-import logging
 from collections.abc import Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -18,10 +17,11 @@ from steering.interface import html
 from steering.interface.app_state import AppState, Visit
 from steering.interface.evaluate import view
 from steering.interface.evaluate.earlier import folder_of
+from steering.interface.evaluate.turn import Update, in_turn
 from steering.interface.files import downloadable
 from steering.interface.runs import Run
 from steering.interface.train.pairs_reading import example_sets, examples_folder
-from steering.interface.training_queue import NobodyWaits
+from steering.limits import Limits
 from steering.pairs.dataset import Pairs, read_pairs
 from steering.pairs.tokenization import readable_pairs
 from steering.training.pipeline import Deadline
@@ -29,11 +29,8 @@ from steering.training.vector_report import evaluation_of, prompts_for, trained_
 from steering.vectors.entry import Entry
 from steering.vectors.vector import SteeringVector
 
-Update = dict[str, Any]
 STOPPED = "Stopped. Evaluate goes on from here, with the same settings."
 OWN_PROMPTS_MOST = 60
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -70,36 +67,19 @@ class RunStep:
 
     def evaluate(self, wish: Wish, request: gr.Request | None) -> Iterator[Update]:
         """Evaluate; yield what changes: `status`, `verdict`, `chart`, `table`, `answers`, `keep`, `report`."""
-        run = self.app.training_runs.begin(request)
-        try:
-            visit = self.app.visit(request)
-            if self.app.writes_on_gpu:
-                raise SteeringError(
-                    "Evaluations do not run on this page's GPU; start the playground on a machine of your own."
-                )
+
+        def prepare(visit: Visit, run: Run) -> Iterator[Update]:
             if not wish.slug:
                 raise SteeringError("Choose a vector first.")
-            entry = visit.library.entry(wish.slug)
-            self.app.visitors.check_room()
-            with closing(self.app.training.turn(visit.visitor.id, run.over)) as turn:
-                for place in turn:
-                    if not place.place:
-                        break
-                    yield {"status": html.note(place.words())}
-                yield from self._evaluate(visit, entry, wish, run)
-        except NobodyWaits:
-            yield {"status": html.note("Stopped before it began.")}
-        except SteeringError as error:
-            yield {"status": html.problem(str(error))}
-        except Exception:  # a model may fail in any way; the bar must not stand still as if it went on
-            logger.exception("an evaluation failed")
-            yield {"status": html.problem("The evaluation failed; the server's log says why.")}
+            return self._evaluate(visit, visit.library.entry(wish.slug), wish, run)
+
+        return in_turn(self.app, request, "evaluation", prepare)
 
     def _evaluate(self, visit: Visit, entry: Entry, wish: Wish, run: Run) -> Iterator[Update]:
         model = self.app.model
         yield {"status": html.progress_bar(0, "Reading the pairs ..."), "verdict": "", "table": ""}
         pairs = readable_pairs(model, wish.pairs)
-        settings = settings_for(entry.vector, pairs, wish)
+        settings = settings_for(entry.vector, pairs, wish, visit.limits)
         folder = folder_of(visit, settings.key(model, entry.vector, pairs))
         deadline = Deadline(run.over, visit.limits.training_seconds)
         should_stop = self.app.in_use.until_changed(deadline)
@@ -155,13 +135,15 @@ class RunStep:
         return html.note(f"Kept: its slider goes from {html.signed(low)} to {html.signed(high)} now."), True
 
 
-def settings_for(vector: SteeringVector, pairs: Pairs, wish: Wish) -> EvaluationSettings:
+def settings_for(vector: SteeringVector, pairs: Pairs, wish: Wish, limits: Limits) -> EvaluationSettings:
     """Make the settings of what a visitor wants; SteeringError for numbers or prompts that cannot be."""
     if wish.prompt_set == "own":
         lines = [line.strip() for line in wish.own_prompts.splitlines() if line.strip()]
         prompts = list(dict.fromkeys(lines))[:OWN_PROMPTS_MOST]
         if len(prompts) < 2:
             raise SteeringError("Write two prompts or more, one in each line.")
+        for prompt in prompts:
+            limits.check_request(1, 1, prompt, "", ())
     else:
         prompts = prompts_for(vector, pairs, wish.prompt_set, wish.count)
     return EvaluationSettings(

@@ -59,6 +59,8 @@ def test_nothing_is_kept_before_something_was_measured(step):
         ({"slug": ""}, "Choose a vector first"),
         ({"slug": "gone"}, "gone"),
         ({"own_prompts": "one"}, "Write two prompts or more"),
+        ({"own_prompts": "Who?\n" + "very long " * 5_000}, "has 49,999 characters; 20,000 are the most here"),
+        ({"own_prompts": "Who?\n" + "very long " * 1_000}, "prompt is .* tokens long .* reads at most 512"),
         ({"judge": "gpt"}, "no judge"),
         ({"judge": "offline", "pairs": PAIRS[:4]}, "4 are too few"),
         ({"judge": "endpoint"}, "needs an address"),

@@ -1,5 +1,7 @@
 """Experiments on the page: one runs through, and what cannot be is told in a sentence."""
 
+from types import SimpleNamespace
+
 import pytest
 
 from steering.experiments import experiments
@@ -20,6 +22,17 @@ def test_an_experiment_runs_to_its_verdict(app):
     assert "<td>poetic</td>" in shown["table"] and not shown["chart"]["visible"]
     assert shown["report"]["value"].endswith("report.html")
     assert not app.training.is_busy
+
+
+def test_of_two_tabs_the_second_waits_for_its_turn(app):
+    tabs = [SimpleNamespace(session_hash=name, headers={}, cookies={}) for name in ("first", "second")]
+    first = run_experiment(app, "utility", ["poetic"], 2, tabs[0])
+    next(first)
+    second = run_experiment(app, "utility", ["poetic"], 2, tabs[1])
+    assert "Yours starts by itself" in next(second)["status"]
+    *_, of_first = first
+    *_, of_second = second
+    assert of_first["report"] and of_second["report"] and not app.training.is_busy
 
 
 @pytest.mark.parametrize(
