@@ -19,7 +19,8 @@ from steering.generation.sampling import Sampling
 from steering.generation.stream import MAX_COLUMNS
 from steering.models import bundled
 from steering.models.chat_template import DEFAULT_SYSTEM_PROMPT, Conversation
-from steering.vectors.vector import SteeringVector, check_multiplier
+from steering.vectors.action import check_multiplier
+from steering.vectors.vector import SteeringVector
 
 FORMAT, VERSION = "steering-run", 1
 TURN_ROLES = ("system", "user", "assistant")

@@ -69,7 +69,7 @@ def column_map(text: str | None) -> dict[str, str] | None:
 
 def multiplier(text: str, option: str) -> float:
     """Read a multiplier; SteeringError, naming the option, for text that is none."""
-    from steering.vectors.vector import check_multiplier
+    from steering.vectors.action import check_multiplier
 
     try:
         return check_multiplier(text.strip() or "''")  # type: ignore[arg-type]

@@ -14,7 +14,8 @@ from steering.pairs.dataset import Pairs
 from steering.pairs.tokenization import encode_pairs
 from steering.runtime.distributed import ALONE, Processes
 from steering.scoring.scorer import PairScorer
-from steering.vectors.vector import SteeringVector, check_multiplier
+from steering.vectors.action import check_multiplier
+from steering.vectors.vector import SteeringVector
 
 DEFAULT_MULTIPLIERS = (-2.0, -1.0, 0.0, 1.0, 2.0)
 RESAMPLES = 1000

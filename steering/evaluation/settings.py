@@ -11,7 +11,8 @@ from steering.evaluation.baselines import BASELINES, FEW_SHOT, MEAN_DIFFERENCE, 
 from steering.models.chat_template import DEFAULT_SYSTEM_PROMPT
 from steering.models.loading import LanguageModel
 from steering.pairs.dataset import Pairs
-from steering.vectors.vector import SteeringVector, check_multiplier
+from steering.vectors.action import check_multiplier
+from steering.vectors.vector import SteeringVector
 
 COARSE = (1.0, -1.0, 2.0, -2.0, 4.0, -4.0)
 """Multipliers of the curve, in the order in which they are measured; the untouched model is always there."""
@@ -81,7 +82,15 @@ class EvaluationSettings:
     def key(self, model: LanguageModel, vector: SteeringVector, pairs: Pairs) -> str:
         """Return a hex digest of all that decides the numbers; the same evaluation goes on under the same key."""
         directions = {k: hashlib.sha256(d.numpy().tobytes()).hexdigest() for k, d in vector.directions.items()}
-        facts = [self.as_json(), model.fingerprint, directions, vector.token_scope, pairs.sha256]
+        facts = [
+            self.as_json(),
+            model.fingerprint,
+            directions,
+            vector.token_scope,
+            vector.operator,
+            vector.targets,
+            pairs.sha256,
+        ]
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
 
     def answers_wanted(self, comparisons: int) -> int:

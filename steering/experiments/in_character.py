@@ -105,6 +105,6 @@ EXPERIMENT = Experiment(
     question="Does a persona make the model go along with errors that are planted in the questions?",
     paper="Not in the paper. RoleKE-Bench (arXiv 2409.11726) finds that role-playing models miss such errors often.",
     run=run,
-    minutes=1.5,
+    minutes=4.0,
     vectors=("pirate", "power-seeking", "poetic"),
 )

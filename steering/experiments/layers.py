@@ -77,6 +77,6 @@ EXPERIMENT = Experiment(
     question="At which layer does a vector do most, at which multiplier, and does the text stay sound?",
     paper="Figure 8: layer 15 of 32 is best for Llama-2-7b-chat, 13 for Mistral-7B (curves without a table).",
     run=run,
-    minutes=12.0,
+    minutes=8.0,
     vectors=("power-seeking",),
 )

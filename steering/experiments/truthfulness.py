@@ -61,6 +61,6 @@ EXPERIMENT = Experiment(
     question="Does steering away from hallucination make the model prefer true answers, without loss of knowledge?",
     paper="Figure 2: TruthfulQA MC1 and MC2 rise with the multiplier (Llama-2-7b-chat; curves without a table).",
     run=run,
-    minutes=2.0,
+    minutes=3.5,
     vectors=("hallucination",),
 )

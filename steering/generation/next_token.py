@@ -22,7 +22,7 @@ from steering.intervention.additions import Additions, Setting, additions_for, p
 from steering.limits import NO_LIMITS, Limits
 from steering.models.chat_template import DEFAULT_SYSTEM_PROMPT, Conversation
 from steering.models.loading import LanguageModel
-from steering.vectors.vector import TOKEN_SCOPES
+from steering.vectors.action import TOKEN_SCOPES
 
 CACHED_PROMPTS = 8
 """Prompts whose token ids and block output are cached: 2 MB each for 1,000 tokens of the bundled model."""

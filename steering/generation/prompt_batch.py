@@ -8,6 +8,7 @@ from torch import Tensor
 
 from steering.generation.engine.prefix_cache import PrefixCache
 from steering.intervention.additions import Additions, placed
+from steering.intervention.operators import joined
 
 
 class PromptBatch:
@@ -15,7 +16,7 @@ class PromptBatch:
 
     Args:
         ids: the prompt's tokens.
-        additions: token scope (`all`, `answer`) -> layer -> float32 [rows, hidden_size].
+        additions: token scope (`all`, `answer`) -> layer -> float32 [rows, width], see `Additions`.
         rows: the request's numbers for the rows.
         device: where the tokens are to lie.
         prefix_cache: what need not be prefilled again; only the Llama engine looks at it.
@@ -54,11 +55,11 @@ class PromptBatch:
         self.tokens, self.additions = self.tokens[index], _rows_of(self.additions, index)
 
     def step_additions(self) -> dict[int, Tensor]:
-        """Sum what both token scopes add while a token is decoded: layer -> float32 [rows, hidden_size]."""
+        """Sum what both token scopes add while a token is decoded: layer -> float32 [rows, width], see `Additions`."""
         total: dict[int, Tensor] = {}
         for of_scope in self.additions.values():
             for layer, rows in of_scope.items():
-                total[layer] = total[layer] + rows if layer in total else rows
+                total[layer] = joined(total[layer], rows) if layer in total else rows
         return total
 
     def pass_additions(self, start: int, stop: int, places: Tensor | None = None) -> Additions:

@@ -17,7 +17,7 @@ from steering.intervention.additions import Setting, additions_for
 from steering.limits import NO_LIMITS, Limits
 from steering.models.chat_template import DEFAULT_SYSTEM_PROMPT, Conversation, conversation
 from steering.models.loading import LanguageModel
-from steering.vectors.vector import TOKEN_SCOPES
+from steering.vectors.action import TOKEN_SCOPES
 
 MAX_COLUMNS = 16
 

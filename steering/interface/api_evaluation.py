@@ -17,7 +17,8 @@ from steering.pairs.dataset import Pairs
 from steering.pairs.tokenization import readable_pairs
 from steering.training.pipeline import Deadline
 from steering.training.vector_report import evaluation_of, prompts_for
-from steering.vectors.vector import SteeringVector, check_multiplier
+from steering.vectors.action import check_multiplier
+from steering.vectors.vector import SteeringVector
 
 MOST_PROMPTS = 60
 

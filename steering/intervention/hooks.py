@@ -19,8 +19,8 @@ def steered(blocks: Sequence[nn.Module] | nn.ModuleList, additions: Additions) -
 
     Args:
         blocks: the model's decoder blocks, in order.
-        additions: layer k -> [hidden_size], [rows, hidden_size] (at every position of its row) or
-            [rows, positions, hidden_size]; moved to device and number type of the hidden states.
+        additions: layer k -> [width], [rows, width] (at every position of its row) or [rows, positions, width], see
+            `Additions`; moved to the device of the hidden states.
 
     Example:
         >>> with steered(model.blocks, additions_for(model, [{vector: 1.5}])):
@@ -35,7 +35,7 @@ def steered(blocks: Sequence[nn.Module] | nn.ModuleList, additions: Additions) -
             if threading.get_ident() != owner:
                 return None
             hidden = hidden_of(output)
-            return with_hidden(output, added(hidden, addition.to(device=hidden.device, dtype=hidden.dtype)))
+            return with_hidden(output, added(hidden, addition.to(hidden.device)))
 
         return hook
 

@@ -20,7 +20,8 @@ from steering.errors import SteeringError
 from steering.vectors.text import TEXT_LIMITS, printable
 
 SUFFIX = ".safetensors"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+"""The newest version that is read; see `needed_version` for the one that is written."""
 
 MAX_FILE_BYTES = 64_000_000
 """Of one vector file. A direction in each of 126 layers of width 16,384 (Llama-3.1-405B) takes 8 MB."""
@@ -76,6 +77,14 @@ def write_atomically(path: Path, data: bytes) -> None:
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
         reason = getattr(error, "strerror", None) or error
         raise SteeringError(f"{path.name}: cannot be written ({reason}); choose another place.") from error
+
+
+def needed_version(operator: str) -> int:
+    """Return the oldest format version whose readers can obey a file: 1 knows addition only, 2 all operators.
+
+    Programs that know version 1 refuse a file of version 2 in one sentence.
+    """
+    return 1 if operator == "add" else 2
 
 
 def serialize(directions: dict[int, Tensor], metadata: dict[str, Any]) -> bytes:
@@ -162,7 +171,7 @@ def _checked(text: str) -> dict[str, Any]:
             f"its format version {str(version)[:20]} is newer than {FORMAT_VERSION}, known here; update this program."
         )
     data = json_copy(data)
-    _expect(data, "metadata", dict.fromkeys(TEXT_LIMITS, str) | dict.fromkeys(OBJECTS, dict))
+    _expect(data, "metadata", dict.fromkeys(TEXT_LIMITS, str) | dict.fromkeys((*OBJECTS, "targets"), dict))
     _expect(data, "metadata", {"hidden_size": int, "default_multiplier": float})
     _expect(data.get("method", {}), "method", {"name": str})
     _expect(data.get("pairs", {}), "pairs", {"sha256": str, "source": str, "train": int, "held_out": int})

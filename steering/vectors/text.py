@@ -5,7 +5,7 @@ import re
 import unicodedata
 
 TEXT_LIMITS = {"name": 80, "behavior": 200, "description": 2000} | dict.fromkeys(
-    ("model_id", "model_fingerprint", "site", "token_scope", "licence", "created"), 300
+    ("model_id", "model_fingerprint", "site", "token_scope", "operator", "licence", "created"), 300
 )
 """Text field of a vector's metadata -> the most characters it may have. Chosen for the page: a name fits beside a
 slider, a behavior into one line, a description into a paragraph; Hub ids and dates stay well below 300."""

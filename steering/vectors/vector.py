@@ -19,53 +19,32 @@ from torch import Tensor
 
 from steering import __version__
 from steering.errors import SteeringError
+from steering.vectors.action import (
+    NORM_KEEPING,
+    OPERATORS,
+    PLAIN,
+    TOKEN_SCOPES,
+    check_multiplier,
+    checked_direction,
+    checked_targets,
+)
 from steering.vectors.native_file import (
-    FORMAT_VERSION,
     MAX_FILE_BYTES,
     SUFFIX,
     deserialize,
     json_copy,
+    needed_version,
     read_limited,
     serialize,
     write_atomically,
 )
 from steering.vectors.text import TEXT_LIMITS, display_text, printable
 
-TOKEN_SCOPES = ("all", "answer")
-"""Where a vector is added: at every position, or only where the next token is one of the answer's (from the prompt's
-last token on)."""
-
-MAX_MULTIPLIER = 100.0
-"""Far beyond use: 1 is the strength at which a vector was trained, and the sliders go to 3."""
-
-MAX_VALUE = 1e6
-"""Of one number of a direction. No residual stream comes near; times `MAX_MULTIPLIER` its square, 1e16, is far from
-float32's largest number, 3.4e38, so that norms stay finite."""
-
-MAX_LAYERS = 10_000
-"""One above the greatest layer number; file tensors `layer.<k>` have at most four digits."""
-
-FLOATS = {torch.float16, torch.bfloat16, torch.float32, torch.float64}
-"""Number types that a direction may be stored in; in memory it is float32."""
-
 
 @cache
 def library_versions() -> tuple[tuple[str, str], ...]:
     """List (library, version) that a new vector is recorded with."""
     return (("steering", __version__), ("torch", str(torch.__version__)), ("transformers", version("transformers")))
-
-
-def check_multiplier(value: float) -> float:
-    """Return the multiplier as a float; raise SteeringError unless it is a number from -100 to 100."""
-    try:
-        number = float(value)
-    except (TypeError, ValueError, OverflowError):
-        number = math.nan
-    if not abs(number) <= MAX_MULTIPLIER:  # nan fails too
-        raise SteeringError(
-            f"The multiplier {str(value)[:40]} is not a number between {-MAX_MULTIPLIER:g} and {MAX_MULTIPLIER:g}."
-        )
-    return number
 
 
 def setting_title(multipliers: Iterable[tuple[str, float]]) -> str:
@@ -94,7 +73,9 @@ class SteeringVector:
         directions: layer k (the output of decoder block k, from 0) -> float32 [hidden_size], a copy on the CPU, finite.
         name: on the shelf and beside the slider; `behavior`: what it moves; `description`: more, for people.
         model_id, model_fingerprint: the model it was made for.
-        site, token_scope: where it is added: `block_output`, at the positions of one of `TOKEN_SCOPES`.
+        site, token_scope: where it acts: on the `block_output`, at the positions of one of `TOKEN_SCOPES`.
+        operator: how it acts: one of `OPERATORS`; targets: layer -> the projection that `set`, `clamp` and `cap` go to
+            at multiplier 1, by default the norm of the direction there.
         method: `name` and every setting; `pairs`: `sha256`, `source` and the numbers `train` and `held_out`.
         metrics: what was measured; `held_out` is a list of {multiplier, preference_accuracy, preference_margin}.
         default_multiplier: where its slider starts.
@@ -110,6 +91,8 @@ class SteeringVector:
     model_fingerprint: str = ""
     site: str = "block_output"
     token_scope: str = "all"
+    operator: str = PLAIN
+    targets: dict[int, float] = field(default_factory=dict)
     method: dict[str, Any] = field(default_factory=dict)
     pairs: dict[str, Any] = field(default_factory=dict)
     metrics: dict[str, Any] = field(default_factory=dict)
@@ -120,17 +103,18 @@ class SteeringVector:
     extra: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.directions = {k: _checked_direction(k, d) for k, d in sorted(self.directions.items())}
+        self.directions = {k: checked_direction(k, d) for k, d in sorted(self.directions.items())}
         widths = sorted({len(d) for d in self.directions.values()})
         if len(widths) != 1:
             problem = f"directions of unequal widths {widths[:8]}" if widths else "no direction at all"
             raise SteeringError(f"The vector has {problem}; give one [hidden_size] for each steered layer.")
         for key in TEXT_LIMITS:
             setattr(self, key, display_text(getattr(self, key), key))
-        for key, known in (("site", ("block_output",)), ("token_scope", TOKEN_SCOPES)):
+        for key, known in (("site", ("block_output",)), ("token_scope", TOKEN_SCOPES), ("operator", OPERATORS)):
             if getattr(self, key) not in known:
                 can = " or ".join(map(repr, known))
                 raise SteeringError(f"Its {key} is {getattr(self, key)[:40]!r}; this program steers {can} only.")
+        self.targets = checked_targets(self.targets, self.directions)
         self.default_multiplier = check_multiplier(self.default_multiplier)
 
     @property
@@ -210,7 +194,9 @@ class SteeringVector:
         """Collect what stands beside the directions in the file: JSON types only, texts cleaned for display."""
         known = {key: getattr(self, key) for key in METADATA_FIELDS}
         known |= {key: display_text(known[key], key) for key in TEXT_LIMITS}
-        known |= {"format_version": FORMAT_VERSION, "hidden_size": self.hidden_size}
+        known |= {"format_version": needed_version(self.operator), "hidden_size": self.hidden_size}
+        if self.operator == PLAIN:  # as files were before there were operators
+            del known["operator"], known["targets"]
         return json_copy(known | {key: value for key, value in self.extra.items() if key not in known})
 
     def to_bytes(self) -> bytes:
@@ -251,18 +237,6 @@ class SteeringVector:
 METADATA_FIELDS = tuple(f.name for f in fields(SteeringVector) if f.name not in ("directions", "extra"))
 
 
-def _checked_direction(layer: int, direction: Tensor) -> Tensor:
-    if isinstance(layer, bool) or not isinstance(layer, int) or not 0 <= layer < MAX_LAYERS:
-        raise SteeringError(f"Layer {str(layer)[:20]} does not exist; layers count from 0.")
-    if direction.dim() != 1 or not len(direction) or direction.dtype not in FLOATS:
-        kind = f"a tensor {list(direction.shape)} of {str(direction.dtype).removeprefix('torch.')}"
-        raise SteeringError(f"Layer {layer} holds {kind}; a direction is [hidden_size] of float32.")
-    direction = direction.detach().to("cpu", torch.float32, copy=True).contiguous()
-    if not direction.abs().max() <= MAX_VALUE:  # nan fails too
-        raise SteeringError(f"Layer {layer} holds values that are not finite or beyond {MAX_VALUE:,.0f}; make it anew.")
-    return direction
-
-
 def _weighted_sum(terms: Sequence[tuple[SteeringVector, float]], sign: str = "") -> SteeringVector:
     """Add one or two vectors, weighted. `method` records the terms; measurements, no longer true, are dropped."""
     vectors = [vector for vector, _ in terms]
@@ -272,6 +246,13 @@ def _weighted_sum(terms: Sequence[tuple[SteeringVector, float]], sign: str = "")
             f"Vectors {first.name!r} and {last.name!r} cannot be added, their hidden sizes are {first.hidden_size} and "
             f"{last.hidden_size}; take vectors made for one model."
         )
+    for key, what in (("token_scope", "act at different positions"), ("operator", "act in different ways")):
+        if getattr(first, key) != getattr(last, key):
+            raise SteeringError(
+                f"Vectors {first.name!r} and {last.name!r} {what}, so they have no sum; use both, each by its slider."
+            )
+    if sign and first.operator not in NORM_KEEPING:
+        raise SteeringError(f"Vectors that {first.operator} have no sum; use both, each by its slider.")
     directions: dict[int, Tensor] = {}
     for vector, weight in terms:
         for k, d in vector.directions.items():
@@ -281,6 +262,9 @@ def _weighted_sum(terms: Sequence[tuple[SteeringVector, float]], sign: str = "")
     return SteeringVector(
         directions,
         name=f" {sign} ".join(names) if sign else f"{names[0]} x {terms[0][1]:g}",
+        token_scope=first.token_scope,
+        operator=first.operator,
+        targets={} if sign else {k: t * abs(terms[0][1]) for k, t in first.targets.items()},
         method={"name": "sum", "of": [part for vector, weight in terms for part in _parts(vector, weight)]},
         **{key: getattr(first, key) for key in shared if getattr(first, key) == getattr(last, key)},
     )

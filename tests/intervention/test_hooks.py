@@ -181,7 +181,7 @@ def test_no_hook_is_left_when_opening_fails(tiny, no_hooks):
 
 
 def test_no_hook_is_left_when_the_network_fails(tiny, no_hooks):
-    with pytest.raises(RuntimeError), steered(tiny.blocks, {1: torch.ones(33)}):
+    with pytest.raises(RuntimeError), steered(tiny.blocks, {1: torch.ones(34)}):
         logits(tiny)
     assert no_hooks(tiny)
     assert torch.isfinite(logits(tiny)).all()

@@ -9,7 +9,7 @@ from pydantic import ValidationError, model_validator
 from steering.errors import SteeringError
 from steering.training.config import MethodConfig, SettingSpec, one_or_all, setting, steered_layers
 from steering.training.methods.bipo.config import BiPOConfig
-from steering.vectors.vector import TOKEN_SCOPES
+from steering.vectors.action import TOKEN_SCOPES
 
 
 class Config(MethodConfig):

@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 import steering
 from steering.errors import SteeringError
 from steering.vectors import native_file
+from steering.vectors.action import check_multiplier
 from steering.vectors.text import TEXT_LIMITS, slug_of
-from steering.vectors.vector import METADATA_FIELDS, SteeringVector, check_multiplier, setting_title
+from steering.vectors.vector import METADATA_FIELDS, SteeringVector, setting_title
 
 RESULT = {"multiplier": 1.0, "preference_accuracy": 0.75, "preference_margin": 3.25}
 
@@ -269,11 +270,11 @@ def test_the_file_is_what_the_documentation_says(tmp_path):
         metadata = json.loads(file.metadata()["steering"])
         assert file.get_tensor("layer.2").tolist() == [3.0, 0.0, -4.0]
     assert metadata["format_version"] == 1 and metadata["hidden_size"] == 3 and metadata["colour"][0] == "red"
-    assert set(METADATA_FIELDS) <= set(metadata)
+    assert set(METADATA_FIELDS) - {"operator", "targets"} <= set(metadata)
 
 
 def test_the_checked_fields_are_all_the_fields():
-    assert set(METADATA_FIELDS) == {*TEXT_LIMITS, *native_file.OBJECTS, "default_multiplier"}
+    assert set(METADATA_FIELDS) == {*TEXT_LIMITS, *native_file.OBJECTS, "targets", "default_multiplier"}
 
 
 json_values = st.recursive(
@@ -404,8 +405,8 @@ def test_what_could_not_be_read_is_not_written(tmp_path, fields, message):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"format_version": 2}, "its format version 2 is newer than 1, known here; update this program"),
-        ({"format_version": 10**1000}, "is newer than 1"),
+        ({"format_version": 3}, "its format version 3 is newer than 2, known here; update this program"),
+        ({"format_version": 10**1000}, "is newer than 2"),
         ({"format_version": None}, "gives no `format_version`"),
         ({"format_version": True}, "gives no `format_version`"),
         ({"format_version": "1"}, "gives no `format_version`"),

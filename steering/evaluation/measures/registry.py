@@ -23,7 +23,8 @@ from steering.models.loading import LanguageModel
 from steering.pairs.dataset import Pairs
 from steering.plugins import with_plugins
 from steering.runtime.distributed import ALONE, Processes
-from steering.vectors.vector import SteeringVector, check_multiplier
+from steering.vectors.action import check_multiplier
+from steering.vectors.vector import SteeringVector
 
 ENTRY_POINTS = "steering.measures"
 

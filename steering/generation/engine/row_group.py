@@ -5,6 +5,7 @@ from torch import Tensor
 
 from steering.generation.engine.protocol import DecodingEngine
 from steering.generation.prompt_batch import PromptBatch
+from steering.intervention.additions import stacked
 
 
 class RowGroup:
@@ -17,7 +18,7 @@ class RowGroup:
     def __init__(self, engine: DecodingEngine) -> None:
         self._cache = engine.new_cache()
         self.members: list[PromptBatch] = []
-        self._additions: dict[int, Tensor] = {}  # layer -> [rows, hidden_size]
+        self._additions: dict[int, Tensor] = {}  # layer -> [rows, width], see `Additions`
 
     @torch.inference_mode()
     def join(self, batch: PromptBatch) -> None:
@@ -60,7 +61,7 @@ class RowGroup:
         self._additions = {}
         for layer in sorted({layer for part in parts for layer in part}):
             some = next(part[layer] for part in parts if layer in part)
-            self._additions[layer] = torch.cat(
+            self._additions[layer] = stacked(
                 [
                     part[layer] if layer in part else some.new_zeros(len(batch.rows), some.shape[1])
                     for batch, part in zip(self.members, parts, strict=True)

@@ -13,7 +13,7 @@ from steering.interface.app_state import AppState, Visit
 from steering.interface.html_component import widget
 from steering.interface.playground.controls import LONGEST_PROMPT
 from steering.interface.playground.sliders import fitting, is_stale
-from steering.vectors.vector import check_multiplier
+from steering.vectors.action import check_multiplier
 
 logger = logging.getLogger(__name__)
 

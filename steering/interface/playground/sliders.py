@@ -17,8 +17,9 @@ from steering.interface.html_component import widget
 from steering.interface.playground.controls import SLIDER_RANGE, SLIDER_STEP
 from steering.interface.playground.url_state import LONGEST_PIN_NAME, Pin
 from steering.models.loading import LanguageModel
+from steering.vectors.action import check_multiplier
 from steering.vectors.entry import Entry
-from steering.vectors.vector import SteeringVector, check_multiplier, setting_title
+from steering.vectors.vector import SteeringVector, setting_title
 
 MAX_COLUMNS, FIRST_COLUMNS = 8, 3
 """Answers side by side; of a comparison, baseline, setting and opposite come first."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from steering.interface.playground.controls import SPECS, Controls, number_in_range
-from steering.vectors.vector import MAX_MULTIPLIER
+from steering.vectors.action import MAX_MULTIPLIER
 
 LONGEST_PIN_NAME = 60  # characters; what a column's title has room for
 MOST_VECTORS = 64  # of one setting; a bound on what an address may make the server do

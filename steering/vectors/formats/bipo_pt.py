@@ -14,9 +14,10 @@ import torch
 from torch import Tensor
 
 from steering.errors import SteeringError
+from steering.vectors.action import FLOATS
 from steering.vectors.formats.registry import Format
 from steering.vectors.native_file import read_limited
-from steering.vectors.vector import FLOATS, SteeringVector
+from steering.vectors.vector import SteeringVector
 
 MAX_BYTES = 2_000_000
 """Of the file, unpacked. A float32 direction of width 16,384 (Llama-3.1-405B) takes 66 kB; unpickling

@@ -20,7 +20,7 @@ from steering.runtime.distributed import Processes
 from steering.scoring.scorer import Loss, PairScorer
 from steering.training.methods.bipo.config import BiPOConfig
 from steering.training.methods.bipo.state import RunState
-from steering.vectors.vector import MAX_VALUE
+from steering.vectors.action import MAX_VALUE
 
 
 class Trainer:
