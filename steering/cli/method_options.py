@@ -65,14 +65,17 @@ def _add_option(group: Any, spec: SettingSpec, help: str) -> None:
 
 
 def _words(knowing: dict[str, SettingSpec], all_methods: list[str]) -> str:
-    """Help of a setting: what it is, its default (each method's, where they differ), and who knows it if not all do."""
+    """Help of a setting: what it is, its default (most methods', then the others'), and who knows it if not all do."""
     spec = next(iter(knowing.values()))
     if spec.kind == "layers":
         text = f"{spec.help}; several as 10,14; or `sweep`, which finds the best; or `late` or `middle`"
         return _help(text, None)
-    defaults = {name: _shown(own.default) for name, own in knowing.items()}
-    different = len(set(defaults.values())) > 1
-    default = ", ".join(f"{name}: {value}" for name, value in defaults.items()) if different else defaults.popitem()[1]
+    of_default: dict[str | None, list[str]] = {}
+    for name, own in knowing.items():
+        of_default.setdefault(_shown(own.default), []).append(name)
+    (default, _), *others = sorted(of_default.items(), key=lambda item: -len(item[1]))
+    if others:
+        default = "; ".join([str(default), *(f"{', '.join(names)}: {value}" for value, names in others)])
     only = "" if len(knowing) == len(all_methods) else f" [{', '.join(knowing)}]"
     return _help(spec.help + only, default)
 

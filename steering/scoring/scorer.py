@@ -108,7 +108,12 @@ class PairScorer:
         return self._answer(lambda way: self._joined(way, indices, steered))
 
     def value_and_grad(
-        self, indices: Sequence[int], vectors: Mapping[int, Tensor], loss: Loss
+        self,
+        indices: Sequence[int],
+        vectors: Mapping[int, Tensor],
+        loss: Loss,
+        *,
+        rows: Callable[[Tensor], Tensor] = lambda v: v,
     ) -> tuple[Tensor, dict[int, Tensor]]:
         """Return a loss of the steered log-probabilities, and its gradient at each layer's vector.
 
@@ -116,7 +121,8 @@ class PairScorer:
 
         Args:
             indices: the batch; at least one pair.
-            vectors: layer -> float32 [hidden_size], what is added to the output of the layer's block.
+            vectors: layer -> float32 [hidden_size].
+            rows: v -> what steers the output of the layer's block, as `Additions` have it; by default v is added.
             loss: (indices, logps [n, 2], reference_logps [n, 2]) -> scalar or [k]. The first element is
                 differentiated; all are summed over the parts, so that a margin, say, can be counted on the way.
 
@@ -139,7 +145,7 @@ class PairScorer:
         def of_chunk(way: Way, chunk: list[int]) -> Tensor:
             leaves = {layer: v.detach().clone().requires_grad_() for layer, v in vectors.items()}
             with torch.enable_grad():
-                logps = way.steered_logps(chunk, leaves)
+                logps = way.steered_logps(chunk, {layer: rows(leaf) for layer, leaf in leaves.items()})
                 try:
                     values = loss(chunk, logps, torch.stack([reference_logps[i] for i in chunk])).reshape(-1)
                 except Exception as error:

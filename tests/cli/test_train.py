@@ -227,7 +227,7 @@ def test_a_method_of_another_package_trains(steering, example_method, model_fold
         cli.main(["train", "--help"])
     text = " ".join(capsys.readouterr().out.split())
     assert "--scale F norm of the vector, 100% made up [example] (default: 2)" in text
-    assert "--beta F" in text and "[bipo] (default: 0.1)" in text
+    assert "[bipo, dpo, simpo, reps, split, reft] (default: 0.1; simpo: 2; reps: 1)" in text
 
 
 def test_a_method_hears_only_what_was_asked_for(steering, example_method, model_folder, pairs_file, tmp_path):

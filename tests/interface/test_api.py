@@ -178,7 +178,7 @@ def test_a_preview_is_the_librarys(small) -> None:
         ({"pairs": [PAIRS[0], {"prompt": "p", "chosen": ""}], "name": "x"}, "Pair 2 is unsound"),
         ({"pairs": PAIRS, "name": " "}, "needs a name"),
         ({"pairs": PAIRS, "name": "x", "effort": "heroic"}, "no effort 'heroic'"),
-        ({"pairs": PAIRS, "name": "x", "method": "magic"}, "no method 'magic'; choose one of: bipo, caa"),
+        ({"pairs": PAIRS, "name": "x", "method": "magic"}, "no method 'magic'; choose one of: bipo, dpo, "),
         ({"pairs": PAIRS, "name": "x", "method": "caa", "effort": "quick"}, "no effort 'quick' of caa; leave it out"),
         ({"pairs": PAIRS, "name": "x", "settings": {"epochs": 0}}, "epochs is 0; give a whole number from 1"),
         ({"pairs": PAIRS, "name": "x", "method": "caa", "settings": {"beta": 1}}, "caa has no setting 'beta'"),

@@ -16,9 +16,10 @@ from steering.training.registry import Method, method_named, methods
 from steering.vectors.vector import SteeringVector
 from tests.training.example_method import METHOD, install
 
-NAMES = ["bipo", "caa", "freeform", "pca", "probe", "mass-mean"]
+NAMES = ["bipo", "dpo", "simpo", "reps", "split", "reft", "caa", "freeform", "pca", "probe", "mass-mean"]
+TRAINED = NAMES[:6]
 METHODS = [*methods().values(), METHOD]
-SETTINGS = {"bipo": {"epochs": 1, "learning_rate": 0.1}}
+SETTINGS = {name: {"epochs": 1, "learning_rate": 0.1} for name in TRAINED}
 """What makes a run of the tests short, or its effect large enough to be seen."""
 
 
@@ -134,7 +135,7 @@ def test_presets(method: Method):
 
 
 def test_an_unknown_method_is_named_with_those_there_are():
-    with pytest.raises(SteeringError, match="'magic'.*bipo, caa, .*example") as error:
+    with pytest.raises(SteeringError, match="'magic'.*bipo, .*caa, .*example") as error:
         method_named("magic")
     assert one_sentence(error)
 

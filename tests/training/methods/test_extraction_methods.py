@@ -94,6 +94,7 @@ def test_one_pair_is_enough_for_a_direction(tiny, pairs):
 
 
 def states(model, tokens, layer):
+    """What transformers itself returns; asking for it leaves hooks on the model, so it is a model of the test's own."""
     with torch.no_grad():
         return model.network(torch.tensor([tokens]), output_hidden_states=True).hidden_states[layer + 1][0].float()
 
@@ -113,7 +114,8 @@ def test_freeform_compares_the_last_token_but_one(architecture, pairs):
     assert (vector.directions[1] - wanted).norm() < 1e-4 * wanted.norm()
 
 
-def test_freeform_takes_the_layer_of_the_first_half_where_answers_differ_most(tiny, pairs):
+def test_freeform_takes_the_layer_of_the_first_half_where_answers_differ_most(pairs):
+    tiny = tiny_model()
     *_, done = training_run(tiny, pairs, NOTHING, "freeform")
     scores = {}
     for layer in (0, 1, 2):  # of 4
@@ -133,7 +135,8 @@ def test_the_divergence_is_that_of_jensen_and_shannon():
     assert divergence(certain[0], certain[0]) == pytest.approx(0, abs=1e-6)
 
 
-def test_caa_can_ask_for_letters_as_in_the_paper(tiny, pairs):
+def test_caa_can_ask_for_letters_as_in_the_paper(pairs):
+    tiny = tiny_model()
     questions = letter_questions(pairs, CAAConfig(position="letter"))
     assert {question.chosen for question in questions} == {"(A)", "(B)"}
     for question, pair in zip(questions, pairs, strict=True):

@@ -6,7 +6,8 @@ from typing import Literal, Self
 
 from pydantic import model_validator
 
-from steering.training.config import RUN_GROUP, SWEEP, WHERE_GROUP, MethodConfig, one_or_all, setting
+from steering.training.config import RUN_GROUP, SWEEP, WHERE_GROUP, one_or_all, setting
+from steering.training.objective_config import LARGEST, PAIR, ObjectiveConfig
 
 __all__ = ["CURVE_PAIRS", "SWEEP", "BiPOConfig", "one_or_all"]
 
@@ -27,16 +28,14 @@ FEWEST_STEPS = 24
 model; no measurement is on record)."""
 AUTHORS_WARMUP = 100
 """Warm-up steps of the authors' runs (Cao et al., appendix A.3), which take thousands of steps."""
-LARGEST = 1e6
-"""Bound of numbers that have no natural one: far above any use, far below what overflows float32."""
 LONGEST = 10**9
-"""The same for counts of steps."""
+"""Bound of counts of steps, which have no natural one."""
 
-PAIR, LEARNING = "What it learns from a pair", "How it learns"
-"""Headings on the page."""
+LEARNING = "How it learns"
+"""Heading on the page."""
 
 
-class BiPOConfig(MethodConfig):
+class BiPOConfig(ObjectiveConfig):
     """Settings of a run; None is filled in by what fits the model and the data. The defaults are the paper's algorithm.
 
     Several layers get a vector each. `SWEEP` as layer finds the best one on the held-out pairs first.
@@ -68,23 +67,6 @@ class BiPOConfig(MethodConfig):
         help="both is steadier and takes twice as long; with +1 only, the opposite direction may do nothing",
         group=PAIR,
         choice_labels={"drawn": "drawn by lot, as in the paper", "both": "both in every step", "plus": "+1 only"},
-    )
-    length_weight: float = setting(
-        0.0,
-        label="Weight on length",
-        help="0 lets long answers count more, as in the paper; 1 evens out the length",
-        group=PAIR,
-        ge=0,
-        le=2,
-    )
-    beta: float = setting(
-        0.1,
-        label="Beta",
-        help="the larger, the sooner a pair counts as learned (DPO's beta)",
-        unit="per nat",
-        group=PAIR,
-        gt=0,
-        le=LARGEST,
     )
     batch_size: int = setting(4, label="Batch size", help="pairs a step", unit="pairs", group=LEARNING, ge=1, le=1024)
     epochs: int = setting(4, label="Epochs", help="passes over the pairs", group=LEARNING, ge=1, le=1000)

@@ -29,7 +29,8 @@ from steering.scoring.scorer import PairScorer
 from steering.training.methods.bipo.config import TRAVEL as RUN_TRAVEL
 from steering.training.methods.bipo.config import BiPOConfig
 from steering.training.methods.bipo.start import mean_differences
-from steering.training.methods.bipo.step import bipo_loss, bipo_sums
+from steering.training.methods.bipo.step import bipo_sums
+from steering.training.objectives import bipo_loss
 from steering.training.written_effect import SharedEffect
 
 logger = logging.getLogger(__name__)

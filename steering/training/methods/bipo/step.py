@@ -1,10 +1,10 @@
-"""One step of BiPO, and one measurement on the held-out pairs."""
+"""One step of BiPO or another preference objective, and one measurement on the held-out pairs."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from transformers import get_cosine_schedule_with_warmup
 
@@ -20,6 +20,8 @@ from steering.runtime.distributed import Processes
 from steering.scoring.scorer import Loss, PairScorer
 from steering.training.methods.bipo.config import BiPOConfig
 from steering.training.methods.bipo.state import RunState
+from steering.training.objective_config import ObjectiveConfig
+from steering.training.objectives import pair_losses, steering_rows
 from steering.vectors.action import MAX_VALUE
 
 
@@ -42,7 +44,7 @@ class Trainer:
         self._before: dict[int, Tensor] = {}
         device = scorer.model.device
         lengths = [[len(pair.chosen), len(pair.rejected)] for pair in scorer.pairs]
-        self._weights = torch.tensor(lengths, device=device, dtype=torch.float32) ** settings.length_weight
+        self._lengths = torch.tensor(lengths, device=device, dtype=torch.float32)
         for part in (state.vectors, state.first, state.second):
             part.update({k: tensor.to(device) for k, tensor in part.items()})
         assert settings.learning_rate is not None and settings.warmup_steps is not None  # filled in
@@ -70,13 +72,14 @@ class Trainer:
         return all(int(own["step"]) == self.state.step for own in self._optimizer.state.values())
 
     def step(
-        self, batch: Sequence[int], signs: Sequence[float], should_stop: Callable[[], bool]
+        self, batch: Sequence[int], signs: Sequence[float], multiplier: float, should_stop: Callable[[], bool]
     ) -> tuple[float, float] | None:
         """Take one step on the batch: backward pass, clipping, AdamW, schedule.
 
         Args:
             batch: indices of training pairs.
             signs: the directions d whose losses are averaged.
+            multiplier: at which the vector acts, beside the sign.
             should_stop: asked once.
 
         Returns the loss (mean over pairs and signs, plus the penalty), and the mean of d * margin in nats. Returns
@@ -84,7 +87,7 @@ class Trainer:
         """
         vectors, width = self.state.vectors, self.scorer.model.hidden_size
         size = len(vectors) * width
-        summed = self.processes.total(lambda: self._own_share(batch, signs, should_stop()), size + 3)
+        summed = self.processes.total(lambda: self._own_share(batch, signs, multiplier, should_stop()), size + 3)
         loss, margin, stop = summed[size:].tolist()
         if stop:
             return None
@@ -100,15 +103,21 @@ class Trainer:
         self._schedule.step()
         return loss, margin
 
-    def _own_share(self, batch: Sequence[int], signs: Sequence[float], stop: bool) -> Tensor:
+    def _own_share(self, batch: Sequence[int], signs: Sequence[float], multiplier: float, stop: bool) -> Tensor:
         """Return this process's share of a step, float32 [layers * hidden_size + 3].
 
         That is the gradient at each layer, the loss, the margin, and 1 where the process should stop. The shares of
         all processes add up: each is a sum over pairs, divided by what the whole batch is divided by.
         """
         share = [] if stop else self.processes.share(batch)
-        sums = bipo_sums(
-            self.scorer, share, self.state.vectors, signs, beta=self.settings.beta, length_weights=self._weights
+        sums = objective_sums(
+            self.scorer,
+            share,
+            self.state.vectors,
+            signs,
+            terms=self.settings,
+            lengths=self._lengths,
+            multiplier=multiplier,
         )
         return torch.cat([sums / (len(batch) * len(signs)), torch.tensor([float(stop)], device=sums.device)])
 
@@ -142,33 +151,38 @@ class Trainer:
         """
         signs = (+1.0, -1.0)
         additions = [{k: d * v for k, v in self.state.vectors.items()} for d in signs]
+        if self.settings.opposite == "project":  # its loss is about that side, the results about the slider's
+            additions.append({k: steering_rows(v, -1.0, 1.0, "project") for k, v in self.state.vectors.items()})
         logps = preference_logps(self.scorer, additions, indices=self.held_out, processes=self.processes)
-        reference_logps, *steered = logps / self._weights[list(self.held_out)]
+        reference_logps, *steered = logps
+        of_sides = {+1.0: steered[0], -1.0: steered[-1]}
         losses = [
-            bipo_loss(log_ratio(each - reference_logps), d, self.settings.beta).mean()
-            for d, each in zip(signs, steered, strict=True)
+            pair_losses(of_sides[d], reference_logps, self._lengths[list(self.held_out)], d, self.settings).mean()
+            for d in signs
             if d > 0 or self.settings.signs != "plus"
         ]
+        logps = logps[: 1 + len(signs)]
         results = preference_results(logps, signs, answer_lengths(self.scorer, self.held_out))
         return tuple(results), float(torch.stack(losses).mean())
 
 
-def bipo_sums(
+def objective_sums(
     scorer: PairScorer,
     indices: Sequence[int],
     vectors: Mapping[int, Tensor],
     signs: Sequence[float],
     *,
-    beta: float,
-    length_weights: Tensor | None = None,
+    terms: ObjectiveConfig,
+    lengths: Tensor,
+    multiplier: float = 1.0,
 ) -> Tensor:
-    """Sum BiPO's loss and its gradient over pairs and signs.
+    """Sum an objective's loss and its gradient over pairs and signs.
 
     Args:
         indices: the scorer's pairs; none give zeros.
         vectors: layer -> v, float32 [hidden_size].
-        signs: the directions d; d * v is added to the residual stream.
-        length_weights: [pairs, 2], what log-probabilities of chosen and rejected are divided by; None for 1.
+        signs: the directions d; d * multiplier * v is added to the residual stream (see `steering_rows`).
+        lengths: [pairs, 2], tokens of the scorer's chosen and rejected answers.
 
     Returns float32 [layers * hidden_size + 2]: the gradient at each layer, the loss, and d * margin in nats.
     """
@@ -176,30 +190,26 @@ def bipo_sums(
     if not len(indices):
         return sums
     for d in signs:  # one direction after the other: only one is in memory at a time
-        values, gradients = scorer.value_and_grad(
-            indices, {k: d * v.detach() for k, v in vectors.items()}, _loss_and_margin(d, beta, length_weights)
-        )
-        sums += torch.cat([*(d * gradient for gradient in gradients.values()), values])  # chain rule: d(dv)/dv = d
+        rows = partial(steering_rows, d=d, multiplier=multiplier, opposite=terms.opposite)
+        values, gradients = scorer.value_and_grad(indices, vectors, _loss_and_margin(d, terms, lengths), rows=rows)
+        sums += torch.cat([*gradients.values(), values])
     return sums
 
 
-def _loss_and_margin(d: float, beta: float, length_weights: Tensor | None) -> Loss:
-    """Make a loss for `value_and_grad`: sums over pairs of BiPO's loss and of d * margin."""
+def bipo_sums(
+    scorer: PairScorer, indices: Sequence[int], vectors: Mapping[int, Tensor], signs: Sequence[float], *, beta: float
+) -> Tensor:
+    """Sum BiPO's loss and its gradient over pairs and signs: `objective_sums` of the paper's objective."""
+    lengths = torch.ones(len(scorer.pairs), 2, device=scorer.model.device)  # not used without a weight on length
+    return objective_sums(scorer, indices, vectors, signs, terms=ObjectiveConfig(beta=beta), lengths=lengths)
+
+
+def _loss_and_margin(d: float, terms: ObjectiveConfig, lengths: Tensor) -> Loss:
+    """Make a loss for `value_and_grad`: sums over pairs of the objective's loss and of d * margin."""
 
     def loss(indices: Sequence[int], logps: Tensor, reference_logps: Tensor) -> Tensor:
-        moved = logps - reference_logps
-        weighted = moved if length_weights is None else moved / length_weights[list(indices)]
-        return torch.stack([bipo_loss(log_ratio(weighted), d, beta).sum(), d * log_ratio(moved.detach()).sum()])
+        losses = pair_losses(logps, reference_logps, lengths[list(indices)], d, terms)
+        margin = log_ratio(logps.detach() - reference_logps)
+        return torch.stack([losses.sum(), d * margin.sum()])
 
     return loss
-
-
-def bipo_loss(delta: Tensor, d: float, beta: float) -> Tensor:
-    """Return -log sigmoid(d * beta * Delta) of each pair (Cao et al., arXiv 2406.00045, equation 3).
-
-    Args:
-        delta: [n], the steered minus the reference log-ratio of chosen to rejected, in nats.
-        d: +1 or -1, the direction in which the vector was added.
-        beta: sharpness, as in DPO.
-    """
-    return -F.logsigmoid(d * beta * delta)

@@ -14,19 +14,17 @@ on), gradient clipping at 1, cosine schedule with warm-up. `BiPOConfig` names th
 """
 
 import itertools
-import random
 import time
 from collections.abc import Generator, Iterator, Sequence
 from functools import partial
 from typing import Any
-
-import torch
 
 from steering.models.loading import LanguageModel
 from steering.pairs.dataset import Pairs
 from steering.pairs.tokenization import EncodedPair, encode_pairs
 from steering.scoring.scorer import PairScorer
 from steering.training.config import SWEEP, one_or_all, steered_layers
+from steering.training.methods.bipo.batches import batches
 from steering.training.methods.bipo.config import CURVE_PAIRS, START_PAIRS, BiPOConfig
 from steering.training.methods.bipo.layer_sweep import sweep_by_text, sweep_layers
 from steering.training.methods.bipo.start import RATE_PAIRS, mean_differences, starting_point
@@ -39,19 +37,16 @@ from steering.training.written_effect import SharedEffect
 from steering.vectors.native_file import HELD_OUT_KEYS
 from steering.vectors.vector import SteeringVector
 
-DIRECTIONS = {"both": (1.0, -1.0), "plus": (1.0,)}
-"""The signs of every step, where they are not drawn."""
-
 
 def run(
-    model: LanguageModel, pairs: Pairs, held_out: Pairs, config: BiPOConfig, context: RunContext
+    model: LanguageModel, pairs: Pairs, held_out: Pairs, config: BiPOConfig, context: RunContext, name: str = "bipo"
 ) -> Generator[Progress, None, None]:
     """Train on `pairs`, watching `held_out` (which may be empty); the last report carries the vector.
 
     `context.should_stop` is asked before each step; once it says True, on any process, the run ends with the best
     vector so far. What interrupts a run leaves its checkpoint, as that wish does.
     """
-    training = BiPORun(model, pairs, held_out, config, context)
+    training = BiPORun(model, pairs, held_out, config, context, name)
     yield from training.prepare()
     try:
         yield from training.steps()
@@ -64,6 +59,9 @@ def run(
 class BiPORun:
     """One run: `prepare`, then `steps`, then `done`.
 
+    Args:
+        name: the method's, for the vector file.
+
     Attributes:
         state: the vectors and AdamW's moments, moved along in place; from `prepare` on, as the next three are.
         config: filled in.
@@ -73,9 +71,16 @@ class BiPORun:
     """
 
     def __init__(
-        self, model: LanguageModel, pairs: Pairs, held_out: Pairs, config: BiPOConfig, context: RunContext
+        self,
+        model: LanguageModel,
+        pairs: Pairs,
+        held_out: Pairs,
+        config: BiPOConfig,
+        context: RunContext,
+        name: str = "bipo",
     ) -> None:
         self.model, self.pairs, self.held_out, self.config, self.context = model, pairs, held_out, config, context
+        self.name = name
         self.began = time.monotonic()
         self.stopped = ""
         self.notes: list[str] = []
@@ -154,10 +159,10 @@ class BiPORun:
         state, per_epoch = self.state, self.config.steps_per_epoch(self.training_pairs)
         first, began = state.step, time.monotonic()  # the time of the preparation says nothing of the steps to come
         left = itertools.islice(batches(self.training_pairs, self.config), first, self.total_steps)
-        for step, (batch, signs) in enumerate(left, start=first + 1):
+        for step, (batch, signs, multiplier) in enumerate(left, start=first + 1):
             if self._ran_out_of_patience():
                 return
-            taken = self.trainer.step(batch, signs, self.context.should_stop)
+            taken = self.trainer.step(batch, signs, multiplier, self.context.should_stop)
             if taken is None:
                 self.stopped = "asked"
                 return
@@ -273,7 +278,7 @@ class BiPORun:
 
     @property
     def _settings(self) -> dict[str, Any]:
-        return {"name": "bipo", **self.config.as_json()}
+        return {"name": self.name, **self.config.as_json()}
 
     @property
     def _all_notes(self) -> str:
@@ -282,12 +287,3 @@ class BiPORun:
 
 def _joined(*sentences: str) -> str:
     return " ".join(filter(None, sentences))
-
-
-def batches(count: int, config: BiPOConfig) -> Iterator[tuple[list[int], tuple[float, ...]]]:
-    """Yield each step's pairs (indices) and signs d, all epochs long; the last batch of an epoch may be smaller."""
-    order = torch.Generator().manual_seed(config.seed)
-    signs = random.Random(config.seed)
-    for _ in range(config.epochs):
-        for indices in torch.randperm(count, generator=order).split(config.batch_size):
-            yield indices.tolist(), DIRECTIONS.get(config.signs) or (signs.choice([-1.0, 1.0]),)

@@ -107,15 +107,15 @@ def test_the_curve_of_a_long_run_is_thinned(every, tmp_path):
 
 def breaking(monkeypatch, at: int) -> None:
     """From this step on the loss is infinite. (Measuring asks for the loss too, but without a graph.)"""
-    from steering.training.methods.bipo import step as steps
+    from steering.training import objectives
 
-    exact, seen = steps.bipo_loss, []
+    exact, seen = objectives.bipo_loss, []
 
     def loss(delta, d, beta):
         seen.extend([1] * delta.requires_grad)
         return exact(delta, d, beta) * (math.inf if len(seen) >= at and delta.requires_grad else 1)
 
-    monkeypatch.setattr(steps, "bipo_loss", loss)
+    monkeypatch.setattr(objectives, "bipo_loss", loss)
 
 
 def test_a_run_that_breaks_down_keeps_its_best_vector(tiny, pairs, monkeypatch):

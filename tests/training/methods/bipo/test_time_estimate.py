@@ -98,9 +98,9 @@ def test_a_run_spends_the_tokens_that_are_predicted(settings, tiny, pairs, monke
         spent["scoring"] += tokens(scorer, indices)
         return logps(scorer, indices, additions)
 
-    def counted_steps(scorer, indices, vectors, loss):
+    def counted_steps(scorer, indices, vectors, loss, **options):
         spent["step"] += tokens(scorer, indices)
-        return value_and_grad(scorer, indices, vectors, loss)
+        return value_and_grad(scorer, indices, vectors, loss, **options)
 
     def counted_reference(scorer, indices):
         if new := set(indices) - seen.setdefault(scorer, set()):

@@ -76,11 +76,11 @@ def main(folder: Path) -> None:
 
     value_and_grad, calls = PairScorer.value_and_grad, []
 
-    def broken(self, *arguments):
+    def broken(self, *arguments, **options):
         calls.append(1)
         if processes.index == 1 and len(calls) == 3:
             raise RuntimeError("out of memory")
-        return value_and_grad(self, *arguments)
+        return value_and_grad(self, *arguments, **options)
 
     PairScorer.value_and_grad = broken
     try:
@@ -97,7 +97,7 @@ def main(folder: Path) -> None:
     (folder / f"facts-{processes.index}.json").write_text(json.dumps(facts))
 
     if processes.index == 1:  # it dies in the middle of a run; the other must not wait for it
-        PairScorer.value_and_grad = lambda *arguments: os.kill(os.getpid(), signal.SIGKILL)
+        PairScorer.value_and_grad = lambda *arguments, **options: os.kill(os.getpid(), signal.SIGKILL)
     try:
         list(run(USUAL))
     except SteeringError as error:
