@@ -115,6 +115,6 @@ EXPERIMENT = Experiment(
     paper="Figure 8: the effect stabilises with the epochs (curves without a table). Of tuned models the paper says "
     "nothing; the idea is Kannan's (arXiv 2410.06225).",
     run=run,
-    minutes=10.0,
+    minutes=9.0,
     vectors=("power-seeking",),
 )
