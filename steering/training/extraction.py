@@ -15,7 +15,7 @@ from steering.pairs.dataset import Pairs
 from steering.pairs.tokenization import EncodedPair, encode_pairs
 from steering.training.activations import PAIRS_A_BATCH, AnswerActivations, answer_activations
 from steering.training.config import one_or_all, steered_layers
-from steering.training.extraction_config import ChooseLayer, ExtractionConfig, Prepare
+from steering.training.extraction_config import ExtractionConfig, Prepare
 from steering.training.progress import Progress
 from steering.training.provenance import trained_vector
 from steering.training.registry import RunContext
@@ -35,7 +35,6 @@ def extract(
     context: RunContext,
     *,
     prepare: Prepare | None = None,
-    choose_layer: ChooseLayer | None = None,
 ) -> Generator[Progress, None, None]:
     """Run the model over all pairs, then fit each layer's direction; stopped early, to the pairs so far.
 
@@ -44,15 +43,16 @@ def extract(
     Args:
         name: the method's, for the vector file.
         fit: (chosen, rejected) -> direction [hidden_size]; the activations of one layer, float32 [pairs, hidden_size].
-        prepare, choose_layer: as `extraction_method` takes them.
+        prepare: as `extraction_method` takes it.
 
     Raises SteeringError for a layer that the model does not have, or pairs of which it can read none.
     """
     began = time.monotonic()
-    looked_at = _looked_at(model, config, choose_layer)
+    layers = steered_layers(model, config.layer)
     pairs, encoded = _encoded(model, pairs, config, prepare)
     if held_out:
         held_out, _ = encode_pairs(model, held_out)
+    settings = {"name": name, **config.model_copy(update={"layer": one_or_all(tuple(layers))}).as_json()}
     total = len(encoded)
 
     def report(stage: Any, **figures: Any) -> Progress:
@@ -62,8 +62,8 @@ def extract(
 
     done, stopped = 0, False
     batches: list[AnswerActivations] = []
-    yield report("preparing", settings=_settings(name, config, looked_at if len(looked_at) == 1 else config.layer))
-    for batch in answer_activations(model, encoded, looked_at, config.position):
+    yield report("preparing", settings=settings)
+    for batch in answer_activations(model, encoded, layers, config.position):
         stopped = context.stopped()
         if stopped:
             break
@@ -73,24 +73,11 @@ def extract(
     if not batches:
         yield report("done", stopped="asked")
         return
-    chosen, rejected = (
-        {k: torch.cat([getattr(batch, side)[k] for batch in batches]) for k in looked_at}
-        for side in ("chosen", "rejected")
-    )
-    layers = looked_at
-    if choose_layer and config.layer is None:
-        layers = [choose_layer(chosen, rejected)]
-    directions = {k: fit(chosen[k], rejected[k]) for k in layers}
-    settings = _settings(name, config, layers)
+    directions = {
+        k: fit(torch.cat([b.chosen[k] for b in batches]), torch.cat([b.rejected[k] for b in batches])) for k in layers
+    }
     vector = trained_vector(directions, model, pairs[:done], held_out, settings, token_scope=config.token_scope)
     yield report("done", norm=vector.norm, vector=vector, stopped="asked" if stopped else "")
-
-
-def _looked_at(model: LanguageModel, config: ExtractionConfig, choose_layer: ChooseLayer | None) -> list[int]:
-    """List the layers whose activations are collected: those steered, or those to choose among."""
-    if choose_layer and config.layer is None:
-        return list(range(model.num_layers // 2 + 1))
-    return steered_layers(model, config.layer)
 
 
 def _encoded(
@@ -98,12 +85,6 @@ def _encoded(
 ) -> tuple[Pairs, list[EncodedPair]]:
     """Tokenise what the model reads. Returns the pairs that it can read, as they were brought, and their token ids."""
     return encode_pairs(model, pairs, prepare(pairs, config) if prepare else None)
-
-
-def _settings(name: str, config: ExtractionConfig, layers: Any) -> dict[str, Any]:
-    """Describe the run for the vector file."""
-    layer = one_or_all(tuple(layers)) if isinstance(layers, list) else layers
-    return {"name": name, **config.model_copy(update={"layer": layer}).as_json()}
 
 
 def estimate(model: LanguageModel, pairs: Pairs, config: ExtractionConfig, *, prepare: Prepare | None = None) -> float:

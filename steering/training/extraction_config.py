@@ -47,8 +47,6 @@ Fit = Callable[["Tensor", "Tensor", Any], "Tensor"]
 """(chosen, rejected, config) -> direction [hidden_size]: the activations of one layer, float32 [pairs, hidden_size]."""
 Prepare = Callable[["Pairs", Any], "Sequence[PreferencePair]"]
 """(pairs, config) -> what the model reads in place of each pair."""
-ChooseLayer = Callable[[dict[int, "Tensor"], dict[int, "Tensor"]], int]
-"""(layer -> chosen, layer -> rejected), activations [pairs, hidden_size] -> the layer that is steered."""
 
 
 def with_norm_of_mean_difference(direction: "Tensor", chosen: "Tensor", rejected: "Tensor") -> "Tensor":

@@ -3,7 +3,7 @@
 from collections.abc import Generator
 from typing import TYPE_CHECKING
 
-from steering.training.extraction_config import ChooseLayer, ExtractionConfig, Fit, Prepare
+from steering.training.extraction_config import ExtractionConfig, Fit, Prepare
 from steering.training.registry import Method, RunContext
 
 if TYPE_CHECKING:  # listing the methods must not wait for torch
@@ -22,14 +22,12 @@ def extraction_method(
     fit: Fit,
     config_class: type[ExtractionConfig] = ExtractionConfig,
     prepare: Prepare | None = None,
-    choose_layer: ChooseLayer | None = None,
 ) -> Method:
     """Make the method whose directions `fit` makes; see `extraction.extract` for what a run does.
 
     Args:
         name, label, description: as `Method` has them.
         prepare: changes what the model reads, such as into questions with letters to choose from.
-        choose_layer: chooses among the layers of the model's first half where none is given.
     """
 
     def run(
@@ -40,9 +38,7 @@ def extraction_method(
         def fitted(chosen: "Tensor", rejected: "Tensor") -> "Tensor":
             return fit(chosen, rejected, config)
 
-        return extract(
-            name, fitted, model, pairs, held_out, config, context, prepare=prepare, choose_layer=choose_layer
-        )
+        return extract(name, fitted, model, pairs, held_out, config, context, prepare=prepare)
 
     def estimate(model: "LanguageModel", pairs: "Pairs", held_out: "Pairs", config: ExtractionConfig) -> float:
         from steering.training.extraction import estimate

@@ -12,7 +12,6 @@ from steering.pairs.dataset import Pairs
 from steering.pairs.tokenization import encode_pairs
 from steering.training import train, training_run
 from steering.training.methods.caa import CAAConfig, letter_questions
-from steering.training.methods.freeform import divergence
 from steering.training.methods.mass_mean import whitened_mean_difference
 from steering.training.methods.pca import PCAConfig, first_component
 from steering.training.methods.probe import ProbeConfig, probe_weights
@@ -112,27 +111,6 @@ def test_freeform_compares_the_last_token_but_one(architecture, pairs):
         differences.append(ends[0] - ends[1])
     wanted = torch.stack(differences).mean(dim=0)
     assert (vector.directions[1] - wanted).norm() < 1e-4 * wanted.norm()
-
-
-def test_freeform_takes_the_layer_of_the_first_half_where_answers_differ_most(pairs):
-    tiny = tiny_model()
-    *_, done = training_run(tiny, pairs, NOTHING, "freeform")
-    scores = {}
-    for layer in (0, 1, 2):  # of 4
-        sides = [[], []]
-        for pair in encode_pairs(tiny, pairs)[1]:
-            for side, answer in zip(sides, (pair.chosen, pair.rejected), strict=True):
-                hidden = states(tiny, pair.prompt + answer[:-1], layer)
-                side.append(hidden[len(pair.prompt) + max(0, len(answer) - 3)])
-        scores[layer] = divergence(*map(torch.stack, sides))
-    assert done.vector.layers == (max(scores, key=scores.get),)
-    assert done.vector.method["layer"] == done.vector.layers[0]
-
-
-def test_the_divergence_is_that_of_jensen_and_shannon():
-    certain = torch.tensor([[50.0, 0.0]]), torch.tensor([[0.0, 50.0]])
-    assert divergence(*certain) == pytest.approx(np.log(2), rel=1e-5)  # nothing in common: ln 2
-    assert divergence(certain[0], certain[0]) == pytest.approx(0, abs=1e-6)
 
 
 def test_caa_can_ask_for_letters_as_in_the_paper(pairs):
