@@ -218,7 +218,8 @@ def test_another_method_trains_from_the_page(
     expect(page.locator("#effort")).to_be_hidden()  # there is none to choose
     expect(page.locator("#training-time")).to_contain_text(re.compile(r"Takes about \d+ s"))
     expect(page.locator("#setting-bipo-beta")).to_be_hidden()
-    page.locator("#setting-caa-position").get_by_role("radio").last.check()
+    page.locator("#setting-caa-position input").click()
+    page.get_by_role("option", name="the answer's last token").click()
     page.locator("#layer input").click()
     page.get_by_role("option", name="3", exact=True).click()
     train(page)
