@@ -15,7 +15,7 @@ from tests.chromium import CHROMIUM_FLAGS, chromium
 from tests.serving import served
 from tests.tiny_models import tiny_model
 
-expect.set_options(timeout=30_000)
+expect.set_options(timeout=120_000)  # as long as a busy machine may take; only a failure waits that long
 
 
 @pytest.fixture(scope="session")

@@ -54,7 +54,7 @@ def test_stop_and_go_on(page: Page, address: str) -> None:
     page.locator("#start-evaluation").click()
     expect(page.locator("#evaluation-table tbody tr").first).to_be_visible(timeout=120_000)
     page.locator("#stop-evaluation").click()
-    expect(status).to_contain_text("Evaluate goes on from here", timeout=60_000)
+    expect(status).to_contain_text("Evaluate goes on from here", timeout=120_000)
     page.locator("#start-evaluation").click()
     expect(status).to_contain_text("Done in", timeout=180_000)
 

@@ -33,7 +33,7 @@ def with_pairs(page: Page, address: str, pairs_file: Path) -> None:
     open_train(page, address)
     upload(page, pairs_file)
     expect(page.locator("#pairs-report")).to_contain_text("20 pairs kept")
-    expect(page.locator("#effort")).to_contain_text("about", timeout=90_000)
+    expect(page.locator("#effort")).to_contain_text("about", timeout=120_000)
 
 
 def unfold_settings(page: Page) -> None:
@@ -72,7 +72,7 @@ def test_from_a_file_to_a_slider(page: Page, address: str, pairs_file: Path, she
     report.locator("summary").click()
     expect(report).to_contain_text("line 22")
     page.locator("#start-training").click()
-    expect(page.locator("#training-status")).to_contain_text("Step ", timeout=60_000)
+    expect(page.locator("#training-status")).to_contain_text("Step ", timeout=120_000)
     expect(page.locator("#training-status")).to_contain_text("left")
     expect(page.locator("#training-status")).to_contain_text("ive it a name and save it", timeout=180_000)
     expect(page.locator("#training-results tbody tr")).to_have_count(5)
@@ -117,14 +117,14 @@ def test_each_effort_tells_its_time(page: Page, small_address: str, pairs_file: 
     expect(effort).to_contain_text("Quick")
     expect(effort).not_to_contain_text("about")
     upload(page, pairs_file)
-    expect(effort).to_contain_text("As in the paper: about", timeout=90_000)
+    expect(effort).to_contain_text("As in the paper: about", timeout=120_000)
     before = effort.inner_text()
     advanced(page)
     page.locator("#setting-bipo-signs input").click()
     page.get_by_role(
         "option", name="both in every step"
     ).click()  # twice the work: only arithmetic, nothing is measured
-    page.wait_for_function("text => document.querySelector('#effort').innerText !== text", arg=before, timeout=10_000)
+    page.wait_for_function("text => document.querySelector('#effort').innerText !== text", arg=before, timeout=120_000)
     expect(effort.locator("input:checked")).to_have_value("quick")
 
 
@@ -137,17 +137,17 @@ def test_a_training_goes_on_where_it_was_stopped(
     stop_after(page, re.compile(r"Step [2-9] of"))
     status = page.locator("#training-status")
     train(page)
-    expect(status).to_contain_text("Going on after step", timeout=60_000)
+    expect(status).to_contain_text("Going on after step", timeout=120_000)
     stop_after(page, "held-out accuracy")
     expect(status).to_contain_text("Going on after step")
     assert len(small_shelf.drafts.labels()) == drafts + 1  # the longer run took the place of the shorter
     advanced(page)
     page.locator("#start-over input").check()
     train(page)
-    expect(status).to_contain_text("Step 1 of", timeout=60_000)
+    expect(status).to_contain_text("Step 1 of", timeout=120_000)
     expect(status).not_to_contain_text("Going on")
     page.locator("#stop-training").click()
-    expect(status).to_contain_text("ive it a name", timeout=90_000)
+    expect(status).to_contain_text("ive it a name", timeout=120_000)
 
 
 @contextmanager
@@ -184,7 +184,7 @@ def test_a_training_goes_on_after_the_server_was_killed(page: Page, pairs_file: 
     with server(port):
         with_pairs(page, address, pairs_file)
         train(page)
-        expect(page.locator("#training-status")).to_contain_text("Going on after step", timeout=60_000)
+        expect(page.locator("#training-status")).to_contain_text("Going on after step", timeout=120_000)
         page.goto("about:blank")
 
 
@@ -201,7 +201,7 @@ def test_variants_are_trained(page: Page, small_address: str, pairs_file: Path) 
     page.locator("#setting-bipo-l2 input").fill("0.1")
     field(page, "setting-bipo-patience").fill("1")
     train(page)
-    expect(page.locator("#training-status")).to_contain_text("layers 12, 14", timeout=90_000)
+    expect(page.locator("#training-status")).to_contain_text("layers 12, 14", timeout=120_000)
     stop_after(page, re.compile(r"Step \d+ of"))
     expect(page.locator("#training-status")).to_contain_text("at layers 12, 14")
 
@@ -224,7 +224,7 @@ def test_another_method_trains_from_the_page(
     page.get_by_role("option", name="3", exact=True).click()
     train(page)
     status = page.locator("#training-status")
-    expect(status).to_contain_text("ive it a name and save it", timeout=90_000)
+    expect(status).to_contain_text("ive it a name and save it", timeout=120_000)
     expect(status).to_contain_text("at layer 3")
     expect(page.locator("#loss-chart")).to_be_hidden()  # it has no loss
     expect(page.locator("#training-results tbody tr")).to_have_count(5)
@@ -236,14 +236,14 @@ def test_another_method_trains_from_the_page(
     unfold_settings(page)
     page.locator("#method input").click()
     page.get_by_role("option", name="BiPO").click()
-    expect(page.locator("#effort")).to_contain_text("As in the paper: about", timeout=90_000)
+    expect(page.locator("#effort")).to_contain_text("As in the paper: about", timeout=120_000)
 
 
 def test_standard_looks_for_the_layer(page: Page, small_address: str, pairs_file: Path) -> None:
     with_pairs(page, small_address, pairs_file)
     page.get_by_role("radio", name="Standard").check()
     train(page)
-    expect(page.locator("#training-status")).to_contain_text("Looking for the layer that steers best", timeout=60_000)
+    expect(page.locator("#training-status")).to_contain_text("Looking for the layer that steers best", timeout=120_000)
     stop_after(page, re.compile(r"Step \d+ of"))
 
 
@@ -298,11 +298,11 @@ def test_a_second_tab_waits_for_its_turn(page: Page, small_address: str, pairs_f
     for tab in (page, other):
         with_pairs(tab, small_address, pairs_file)
     page.locator("#start-training").click()
-    expect(page.locator("#training-status")).to_contain_text("Step 1", timeout=60_000)
+    expect(page.locator("#training-status")).to_contain_text("Step 1", timeout=120_000)
     other.locator("#start-training").click()
     expect(other.locator("#training-status")).to_contain_text("Another training is running")
     page.locator("#stop-training").click()
-    expect(other.locator("#training-status")).to_contain_text("Step ", timeout=90_000)
+    expect(other.locator("#training-status")).to_contain_text("Step ", timeout=120_000)
     other.close()
 
 

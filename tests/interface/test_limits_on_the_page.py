@@ -133,7 +133,7 @@ def test_a_training_ends_in_time_and_keeps_the_best(stranger: RawClient, unhurri
     began = time.monotonic()
     answer = trained(stranger, settings={"epochs": 1000, "max_steps": 10_000, "patience": 1000})
     assert "time limit of 2 seconds was reached; the best vector so far was kept" in answer
-    assert "'vector': 'by-api" in answer and time.monotonic() - began < 10
+    assert "'vector': 'by-api" in answer and time.monotonic() - began < 60
 
 
 def test_only_so_many_trainings_wait(page: PublicPage, unhurried: None) -> None:

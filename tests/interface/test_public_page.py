@@ -243,7 +243,7 @@ def test_a_training_nobody_listens_to_ends(
     began = time.monotonic()
     wait_until(lambda: page.app.training.is_busy)
     wait_until(lambda: not page.app.training.is_busy)
-    assert listeners.GRACE_SECONDS < time.monotonic() - began < 10
+    assert listeners.GRACE_SECONDS < time.monotonic() - began < 30
 
 
 def test_a_training_of_the_page_that_nobody_listens_to_ends(
@@ -260,12 +260,12 @@ def test_a_training_of_the_page_that_nobody_listens_to_ends(
     assert stranger.http.post("gradio_api/queue/join", json={**body, "data": data}).status_code == 200
     wait_until(lambda: page.app.training.is_busy)
     wait_until(lambda: not page.app.training.is_busy)
-    assert 1 < time.monotonic() - began < 8
+    assert 1 < time.monotonic() - began < 30
     assert page.app.visitors.of_session(stranger.session).library.drafts.labels()  # what was reached is kept
 
 
 def wait_until(reached: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120
     while not reached():
         assert time.monotonic() < deadline
         time.sleep(0.05)
