@@ -84,7 +84,8 @@ def curve_chart(
         paper_bgcolor="rgba(0,0,0,0)",
         plot_bgcolor="rgba(0,0,0,0)",
         font={"color": TEXT, "family": "IBM Plex Sans, sans-serif", "size": 12},
-        margin={"l": 42, "r": 18, "t": 26, "b": 40},
+        # With a legend, plotly's tool bar (26 px, shown under the pointer) needs a place above it.
+        margin={"l": 42, "r": 18, "t": 52 if len(curves) > 1 else 26, "b": 40},
         height=560 + 90 * (len(scores) - len(ROWS)),
         showlegend=len(curves) > 1,
         legend={"orientation": "h", "x": 1, "xanchor": "right", "y": 1.0, "yanchor": "bottom", "font": {"size": 11}},

@@ -20,35 +20,42 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-SETTINGS = 6
-"""Numbers after the direction of a projection: scale, shift, has_low, low, has_high, high."""
+NUMBERS = 6
+"""How many follow the direction of a projection: scale, shift, has_low, low, has_high, high."""
 
 
 def projection(direction: Tensor, operator: str, multiplier: float, target: float | None = None) -> Tensor:
-    """Make the numbers of one projection, float32 [hidden_size + SETTINGS]; see `vectors.action.OPERATORS`.
+    """Make the numbers of one projection, float32 [hidden_size + NUMBERS]; see `vectors.action.OPERATORS`.
 
     Args:
         direction: v, [hidden_size].
         operator: `ablate`, `set`, `clamp` or `cap`.
         target: t; by default the norm of v.
     """
-    norm = direction.norm().clamp(min=1e-12)
-    wanted = multiplier * (float(norm) if target is None else target)
-    scale, shift, low, high = 0.0, 0.0, None, None
+    wanted = multiplier * (float(direction.norm()) if target is None else target)
     if operator == "ablate":
-        scale = -multiplier
-    elif operator == "set":
-        scale, shift = -1.0, wanted
-    elif operator == "clamp" and wanted >= 0:
-        low = wanted
-    elif operator == "clamp":
-        high = wanted
-    elif operator == "cap":
-        low, high = -abs(wanted), abs(wanted)
-    else:
-        raise ValueError(f"{operator!r} sets no projection")
+        return bounded(direction, scale=-multiplier)
+    if operator == "set":
+        return bounded(direction, scale=-1.0, shift=wanted)
+    if operator == "clamp":
+        return bounded(direction, low=wanted) if wanted >= 0 else bounded(direction, high=wanted)
+    if operator == "cap":
+        return bounded(direction, low=-abs(wanted), high=abs(wanted))
+    raise ValueError(f"{operator!r} sets no projection")
+
+
+def bounded(
+    direction: Tensor, *, scale: float = 0.0, shift: float = 0.0, low: float | None = None, high: float | None = None
+) -> Tensor:
+    """Make the numbers of a projection on v / |v|, float32 [hidden_size + NUMBERS]; differentiable in v.
+
+    Args:
+        direction: v, [hidden_size].
+        scale, shift: p becomes p + scale p + shift; low, high: then its bounds, None for none.
+    """
     bounds = [float(low is not None), low or 0.0, float(high is not None), high or 0.0]
-    return torch.cat([direction / norm, direction.new_tensor([scale, shift, *bounds])])
+    unit = direction / direction.norm().clamp(min=1e-12)
+    return torch.cat([unit, direction.new_tensor([scale, shift, *bounds])])
 
 
 def row_of(addition: Tensor, keeps_norm: bool, projections: Sequence[Tensor]) -> Tensor:
@@ -77,7 +84,7 @@ def operated(hidden: Tensor, rows: Tensor) -> Tensor:
         rows: [..., width], of a shape that broadcasts to it but for the width.
     """
     size, kind = hidden.shape[-1], hidden.dtype
-    count, unfit = divmod(rows.shape[-1] - size - 1, size + SETTINGS)
+    count, unfit = divmod(rows.shape[-1] - size - 1, size + NUMBERS)
     if unfit or count < 0:
         raise RuntimeError(f"rows of {rows.shape[-1]} numbers do not fit hidden states of {size}")
     moved = hidden + rows[..., :size].to(kind)
@@ -85,7 +92,7 @@ def operated(hidden: Tensor, rows: Tensor) -> Tensor:
     if bool((keeps > 0).any()):
         shrink = hidden.float().norm(dim=-1, keepdim=True) / moved.float().norm(dim=-1, keepdim=True).clamp(min=1e-12)
         moved = torch.where(keeps > 0, (moved.float() * shrink).to(kind), moved)
-    for numbers in rows[..., size + 1 :].unflatten(-1, (count, size + SETTINGS)).unbind(-2) if count else ():
+    for numbers in rows[..., size + 1 :].unflatten(-1, (count, size + NUMBERS)).unbind(-2) if count else ():
         unit, settings = numbers[..., :size].float(), numbers[..., size:].float()
         scale, shift, has_low, low, has_high, high = settings.split(1, dim=-1)
         before = (moved.float() * unit).sum(dim=-1, keepdim=True)

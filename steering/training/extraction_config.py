@@ -31,14 +31,14 @@ class ExtractionConfig(MethodConfig):
         label="Steered text",
         help="positions that are steered where the vector is used: all, or those of the answer",
         group=WHERE_GROUP,
-        choice_labels={"all": "everywhere", "answer": "only in the answer, as in the paper"},
+        choice_labels={"all": "everywhere", "answer": "only in the answer"},
     )
 
     @model_validator(mode="after")
     def _layer_is_given(self) -> Self:
         if self.layer == SWEEP:
             raise ValueError(
-                "Only bipo can look for the best layer; give its number, or leave it out for the usual one."
+                "This method cannot look for the best layer; give its number, or leave it out for the middle one."
             )
         return self
 

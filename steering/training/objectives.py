@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from steering.evaluation.preference import log_ratio
-from steering.intervention.operators import SETTINGS
+from steering.intervention.operators import bounded, row_of
 from steering.training.objective_config import ObjectiveConfig
 
 
@@ -67,6 +67,4 @@ def steering_rows(v: Tensor, d: float, multiplier: float, opposite: str) -> Tens
     """
     if d > 0 or opposite == "subtract":
         return d * multiplier * v
-    settings = v.new_zeros(SETTINGS)
-    settings[-2] = 1.0  # has_high, with high = 0
-    return torch.cat([torch.zeros_like(v), v.new_zeros(1), v / v.norm().clamp(min=1e-12), settings])
+    return row_of(torch.zeros_like(v), False, [bounded(v, high=0.0)])

@@ -17,7 +17,7 @@ from steering.training.preference_method import preference_method
 
 METHOD = preference_method(
     "reps",
-    label="RePS: several strengths, no reference",
+    label="RePS: several strengths",
     description="Trains at strengths drawn anew for each step, and asks that taking the direction out favors the "
     "rejected answer. The left side of the slider is not trained.",
     compare="free",

@@ -27,4 +27,6 @@ def write_native(vector: SteeringVector, path: Path) -> None:
     vector.save(path)
 
 
-FORMAT = Format("safetensors", "Steering Playground, .safetensors", (SUFFIX,), read_native, write_native)
+FORMAT = Format(
+    "safetensors", "Steering Playground, .safetensors", (SUFFIX,), read_native, write_native, says_operator=True
+)

@@ -17,6 +17,7 @@ from typing import Protocol
 
 from steering.errors import SteeringError
 from steering.plugins import with_plugins
+from steering.vectors.action import PLAIN
 from steering.vectors.vector import SteeringVector
 
 ENTRY_POINTS = "steering.formats"
@@ -59,6 +60,7 @@ class Format:
         read: reads a file; None for a format that can only be written.
         write: writes a vector; None for a format that can only be read.
         says_layer: whether its files say which layer they steer; where not, people are asked for it.
+        says_operator: whether its files say how a vector acts; where not, only vectors that are added are written.
     """
 
     name: str
@@ -67,6 +69,7 @@ class Format:
     read: Read | None = None
     write: Write | None = None
     says_layer: bool = True
+    says_operator: bool = False
 
 
 @cache
@@ -135,6 +138,11 @@ def write(vector: SteeringVector, path: str | Path, format: str = "safetensors")
         raise SteeringError(
             f"{path.name}: in format {format!r} a vector file ends in {' or '.join(chosen.suffixes)}; name it "
             f"{path.stem}{chosen.suffixes[0]}."
+        )
+    if vector.operator != PLAIN and not chosen.says_operator:
+        raise SteeringError(
+            f"Format {format!r} cannot say that the vector acts by {vector.operator!r}, others would add it; "
+            "write it as safetensors."
         )
     try:
         chosen.write(vector, path)

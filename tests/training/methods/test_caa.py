@@ -126,7 +126,7 @@ def test_an_answer_of_one_token_counts_whole(tiny):
 @pytest.mark.parametrize(
     ("settings", "says"),
     [
-        ({"layer": "sweep"}, "Only bipo can look for the best layer; give its number"),
+        ({"layer": "sweep"}, "This method cannot look for the best layer; give its number"),
         ({"layer": 9}, "Layer 9 does not exist"),
         ({"position": "first"}, "position is 'first'; choose one of: mean, last"),
         ({"beta": 0.1}, "caa has no setting 'beta'; it has: layer, position, seed, token_scope"),

@@ -134,6 +134,6 @@ def test_caa_can_ask_for_letters_as_in_the_paper(pairs):
 
 
 @pytest.mark.parametrize("method", ["pca", "probe", "mass-mean", "freeform"])
-def test_only_bipo_looks_for_the_best_layer(method, tiny, pairs):
-    with pytest.raises(SteeringError, match="Only bipo can look for the best layer"):
+def test_it_cannot_look_for_the_best_layer(method, tiny, pairs):
+    with pytest.raises(SteeringError, match="This method cannot look for the best layer"):
         training_run(tiny, pairs, NOTHING, method, layer="sweep")

@@ -116,6 +116,15 @@ def test_another_suffix_than_the_formats(tmp_path, installed):
         write(SteeringVector({2: torch.ones(3)}), tmp_path / "a.csv", "text")
 
 
+def test_a_format_that_cannot_say_how_a_vector_acts_refuses_to_write_it(tmp_path, installed):
+    installed(TEXT)
+    ablating = SteeringVector({2: torch.ones(3)}, operator="ablate")
+    with pytest.raises(SteeringError, match="Format 'text' cannot say that the vector acts by 'ablate'"):
+        write(ablating, tmp_path / "v.txt", "text")
+    assert not (tmp_path / "v.txt").exists()
+    assert read_any(write(ablating, tmp_path / "v.safetensors")).operator == "ablate"
+
+
 def test_a_format_of_another_package(tmp_path, installed):
     installed(TEXT)
     assert list(formats()) == ["safetensors", "bipo", "text"]

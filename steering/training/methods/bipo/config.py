@@ -54,7 +54,7 @@ class BiPOConfig(ObjectiveConfig):
     - `l2`: l2 * sum over layers of (norm of the vector / residual norm)^2 is added to the loss.
     """
 
-    token_scope: Literal["all", "answer"] = setting(  # vectors.TOKEN_SCOPES; not imported, because that loads torch
+    token_scope: Literal["all", "answer"] = setting(  # vectors.TOKEN_SCOPES, whose import would load torch
         "all",
         label="Steered text",
         help="positions that are steered, in training and wherever the vector is used: all, or those of the answer",
