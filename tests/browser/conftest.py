@@ -9,6 +9,7 @@ import pytest
 from playwright.sync_api import Browser, Page, Request, expect, sync_playwright
 
 from steering import paths
+from steering.training.methods.bipo.layer_sweep import sweep_layers
 from steering.training.methods.bipo.step import Trainer
 from steering.vectors.library import Library
 from tests.chromium import CHROMIUM_FLAGS, chromium
@@ -61,8 +62,13 @@ def small_address(small_shelf: Library) -> Iterator[str]:
         time.sleep(0.5 if trainer.scorer.model is model else 0)
         return step(trainer, *arguments)
 
+    def unhurried_sweep(swept: object, *arguments: object, **options: object) -> object:
+        time.sleep(5 if swept is model else 0)  # so that a busy browser sees that it is going on
+        return sweep_layers(swept, *arguments, **options)
+
     with pytest.MonkeyPatch.context() as patch, served(model, small_shelf) as url:
         patch.setattr(Trainer, "step", unhurried)
+        patch.setattr("steering.training.methods.bipo.train.sweep_layers", unhurried_sweep)
         yield url
 
 
